@@ -1,0 +1,39 @@
+"""The audit log: one record a hop. These messages are JSON."""
+
+from msgspec import Struct, field
+
+from contracts.item import Usage
+
+
+class Hop(Struct, frozen=True, omit_defaults=True):
+    """`events.<tenant>.<job>`: what one service did with one shard. Times: unix seconds and milliseconds."""
+
+    tenant: str
+    job: str
+    task: str
+    service: str
+    step: str
+    hop: int
+    at: float
+    queued_ms: float = 0.0
+    took_ms: float = 0.0
+    items: int = 0
+    failed: int = 0
+    attempt: int = 1
+    model: str = ""
+    prompt: str = ""
+    passages: int = 0
+    truncated: int = 0
+    usage: Usage = Usage()
+    error: str = ""
+    replica: str = ""
+    trace: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+    v: int = 1
+
+
+class Cancel(Struct, frozen=True, omit_defaults=True):
+    """`control.<tenant>.cancel.<job>`: stop a job; an empty object will do."""
+
+    reason: str = ""
+    v: int = 1

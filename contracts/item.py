@@ -1,0 +1,200 @@
+"""The item: the unit of work, and what has been learnt about it so far."""
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+Role = Literal["system", "user", "assistant", "tool"]
+FailureCode = Literal[
+    "malformed",  # the input does not have the form that the pattern needs
+    "unanswerable",  # the documents do not say, and the job asked for that to count as a failure
+    "ungrounded",  # the answer has a sentence that no passage supports
+    "deadline_exceeded",
+    "cancelled",
+    "unreadable",  # a document cannot be parsed: corrupt, encrypted, too large, …
+    "invalid_output",  # the model's output does not fit the schema, after one repair
+    "upstream",  # a model endpoint or an engine refused or failed for good
+    "too_large",
+    "internal",  # a fault of ours: see the dead letters
+]
+
+
+class Failure(Struct, frozen=True):
+    """Why an item has no answer."""
+
+    code: FailureCode
+    reason: str  # one sentence for a person: names the field or the file and what was expected
+    service: str = ""
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """What an item, a shard or a job has used so far. Tokens are counts, cost is in US dollars."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    calls: int = 0
+    cost_usd: float = 0.0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.calls + other.calls,
+            self.cost_usd + other.cost_usd,
+        )
+
+
+class DocumentRef(Struct, frozen=True, omit_defaults=True):
+    """A document to read: its bytes lie in the object store `claims`, or its text is given here."""
+
+    name: str  # file name; its suffix says the format
+    claim: str = ""  # object name in the bucket `claims`
+    text: str = ""
+    id: str = ""  # defaults to a slug of the name; the same id replaces the document
+    title: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Input(Struct, frozen=True, omit_defaults=True):
+    """One item as its user sends it. Which fields are needed depends on the pattern."""
+
+    question: str = ""
+    id: str = ""  # the user's own reference, echoed in the result
+    context: str = ""  # text given along with the question
+    variables: dict[str, str] = field(default_factory=dict)  # for the prompt's template
+    document: DocumentRef | None = None
+    filters: dict[str, str | list[str]] = field(default_factory=dict)  # metadata that passages must have
+    deadline_s: float | None = None  # seconds from the job's submission
+
+
+class Message(Struct, frozen=True):
+    """One turn of a prompt, as chat models take it."""
+
+    role: Role
+    content: str
+
+
+class Evidence(Struct, frozen=True, omit_defaults=True):
+    """Why a passage was found: z-scores over the query's candidates (see shared/design of retrieval in docs)."""
+
+    words: float = 0.0  # z(B), BM25 on two levels
+    vectors: float = 0.0  # z(S), cosine on two levels
+    segment: float = 0.0  # z(m1), best segment against the query
+    tokens: float = 0.0  # z(m2), best segment a query token, mean over tokens
+    cosine: float = 0.0  # the plain cosine of query and passage, −1…1: not relative to the other candidates
+
+
+class Passage(Struct, frozen=True, omit_defaults=True):
+    """A chunk of a document as it was found for an item."""
+
+    chunk: str  # chunk id: <document>#<ordinal>
+    document: str
+    title: str
+    text: str
+    section: str = ""
+    clause: str = ""  # for example "4.2"; empty where the section is not numbered
+    page: int = 0  # first page, from 1; 0 where the format has no pages
+    page_end: int = 0
+    score: float = 0.0  # the score of the last step that ordered the passages; higher is better
+    evidence: Evidence = Evidence()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Quote(Struct, frozen=True, omit_defaults=True):
+    """A sentence of a passage that supports the answer, and where it stands."""
+
+    text: str
+    document: str
+    title: str
+    chunk: str = ""
+    section: str = ""
+    clause: str = ""
+    page: int = 0
+
+
+class Answer(Struct, frozen=True, omit_defaults=True):
+    """What the user gets."""
+
+    text: str
+    mode: Literal["generated", "extractive", "degraded", "refused"] = "generated"
+    quotes: list[Quote] = field(default_factory=list)
+    data: dict[str, object] | list[object] | None = None  # validated JSON, where the job asked for a schema
+    model: str = ""
+    prompt: str = ""  # name@version
+    finish_reason: Literal["stop", "length", "refused"] = "stop"
+
+
+class Completion(Struct, frozen=True, omit_defaults=True):
+    """One sample of a model."""
+
+    text: str
+    model: str
+    finish_reason: Literal["stop", "length", "refused"] = "stop"
+    mode: Literal["generated", "extractive", "degraded", "refused"] = "generated"
+    quotes: list[Quote] = field(default_factory=list)
+    data: dict[str, object] | list[object] | None = None
+    usage: Usage = Usage()
+
+
+class Verdict(Struct, frozen=True, omit_defaults=True):
+    """What judge found."""
+
+    check: str  # grounding, vote, rubric, critique
+    passed: bool
+    score: float = 0.0  # 0…1: share of supported sentences, agreement of the vote, rubric score
+    findings: list[str] = field(default_factory=list)  # unsupported sentences, lost votes, points of critique
+    details: dict[str, float] = field(default_factory=dict)  # score by criterion or vote share by candidate
+
+
+class Part(Struct, frozen=True, omit_defaults=True):
+    """What one child of a scatter brought back for an item: a sample, a section's summary, …"""
+
+    index: int
+    text: str = ""
+    data: dict[str, object] | list[object] | None = None
+    failure: Failure | None = None
+
+
+class IndexedDocument(Struct, frozen=True, omit_defaults=True):
+    """What ingest made of a document: the result of the pattern `ingest`."""
+
+    id: str
+    title: str
+    revision: str  # hash of the content: equal content is not indexed twice
+    chunks: int
+    tokens: int
+    pages: int = 0
+    unchanged: bool = False
+
+
+class Item(Struct, frozen=True, omit_defaults=True):
+    """The unit of work. Steps return changed copies (`msgspec.structs.replace`)."""
+
+    n: int  # place in the job, from 0
+    input: Input = Input()
+    deadline: float | None = None  # unix seconds
+    query: str = ""  # what is searched for, where it differs from the question
+    history: list[Message] = field(default_factory=list)  # earlier turns of the session
+    messages: list[Message] = field(default_factory=list)  # the rendered prompt
+    prompt: str = ""  # name@version of the rendered prompt
+    passages: list[Passage] = field(default_factory=list)
+    completions: list[Completion] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    part: int = 0  # in a child of a scatter: which part of its parent's item this is
+    document: IndexedDocument | None = None
+    draft: str = ""  # reflect: what the critique is about
+    notes: list[str] = field(default_factory=list)  # a pattern's own memory between decisions
+    answer: Answer | None = None
+    verdict: Verdict | None = None
+    failure: Failure | None = None
+    usage: Usage = Usage()
+
+    @property
+    def question(self) -> str:
+        return self.query or self.input.question
+
+    @property
+    def alive(self) -> bool:
+        return self.failure is None

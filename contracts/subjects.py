@@ -1,0 +1,117 @@
+"""Every subject, stream and bucket in one place, with its owner."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.job import Lane
+from contracts.steps import AnyStep, Generate
+
+TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+"""What tenants, patterns, job ids, document ids and model names may look like: one token of a subject."""
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A JetStream stream: `retention` limits or work queue; ages in seconds; a full one refuses new messages."""
+
+    name: str
+    subjects: tuple[str, ...]
+    owner: str
+    kind: Literal["limits", "workqueue"]
+    max_age_s: float = 0.0
+    max_bytes: int = 1 << 30
+    per_subject: int = -1
+    refuse_when_full: bool = False
+    schedules: bool = False
+    dedupe_s: float = 120.0
+
+
+JOBS = Stream("JOBS", ("jobs.*.*",), "users", "workqueue", refuse_when_full=True)
+WORK = Stream("WORK", ("work.>", "schedules.>"), "services", "workqueue", refuse_when_full=True, schedules=True)
+RESULTS = Stream("RESULTS", ("results.*.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=8 << 30)
+GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30)
+EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=2 << 30)
+DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1)
+CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY)
+DEAD = Stream("DEAD", ("dead.*",), "services", "limits", max_age_s=30 * DAY)
+
+STREAMS = (JOBS, WORK, RESULTS, GROUPS, EVENTS, DOCUMENTS, CONTROL, DEAD)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A KV bucket or an object store."""
+
+    name: str
+    kind: Literal["kv", "objects"]
+    ttl_s: float = 0.0
+
+
+PARKED = Bucket("parked", "kv", ttl_s=7 * DAY)
+CLAIMS = Bucket("claims", "objects", ttl_s=7 * DAY)
+BUCKETS = (PARKED, CLAIMS)
+
+MSG_ID = "Nats-Msg-Id"
+EXPECT_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+SCHEDULE = "Nats-Schedule"
+SCHEDULE_TARGET = "Nats-Schedule-Target"
+CLAIM = "Penstock-Claim"  # the payload lies in the object store under this name
+REPLY = "Penstock-Reply"  # where the answer to an ask is wanted
+TALLY = "Penstock-Tally"  # JSON of a Tally
+SHARD = "Penstock-Shard"  # <group> <index> <item numbers>: enough to fail the items of a task that cannot be read
+
+
+def jobs(tenant: str, pattern: str) -> str:
+    return f"jobs.{tenant}.{pattern}"
+
+
+def ask(tenant: str, pattern: str) -> str:
+    return f"ask.{tenant}.{pattern}"
+
+
+def work(step: AnyStep, lane: Lane) -> str:
+    """Where a task goes whose next step is this one."""
+    if isinstance(step, Generate):
+        return f"work.generate.{step.model or 'default'}.{lane}"
+    return f"work.{step.service}.{lane}"
+
+
+def work_filter(service: str, lane: Lane) -> str:
+    """What a service's consumer of a lane listens to."""
+    return f"work.generate.*.{lane}" if service == "generate" else f"work.{service}.{lane}"
+
+
+def result(tenant: str, job: str, shard: int | Literal["done", "*"]) -> str:
+    return f"results.{tenant}.{job}.{shard}"
+
+
+def arrival(group: str, index: int | Literal["*"]) -> str:
+    return f"groups.{group}.{index}"
+
+
+def tokens(tenant: str, job: str, n: int | Literal["*"]) -> str:
+    return f"tokens.{tenant}.{job}.{n}"
+
+
+def events(tenant: str, job: str) -> str:
+    return f"events.{tenant}.{job}"
+
+
+def documents(tenant: str, document: str) -> str:
+    return f"documents.{tenant}.{document}"
+
+
+def cancel(tenant: str, job: str) -> str:
+    return f"control.{tenant}.cancel.{job}"
+
+
+def dead(service: str) -> str:
+    return f"dead.{service}"
+
+
+def job_group(tenant: str, job: str) -> str:
+    """The group of all shards of a job; groups of scatters inside it go on with /<shard>/<hop>."""
+    return f"{tenant}/{job}"

@@ -1,0 +1,71 @@
+"""The messages between services. These are msgpack."""
+
+from msgspec import Struct, field
+
+from contracts.item import Failure, Item, Usage
+from contracts.job import Lane, Options
+from contracts.steps import AnyStep, Merge
+
+
+class Task(Struct, frozen=True, omit_defaults=True):
+    """A shard of items and the steps still to take: `work.<service>.<lane>`.
+
+    `id` is deterministic (`<group>/<index>`), and `<id>.<hop>` is the message id of each hop, so that a hop that is
+    taken twice is published once.
+    """
+
+    id: str
+    tenant: str
+    job: str
+    pattern: str
+    items: list[Item]
+    steps: list[AnyStep]
+    group: str  # where it arrives when no step is left
+    index: int  # its bit in that group
+    lane: Lane = "interactive"
+    options: Options = Options()
+    deadline: float | None = None  # unix seconds, of the whole job
+    submitted_at: float = 0.0
+    hop: int = 0
+    reply: str = ""  # where an ask wants its answer
+    v: int = 1
+
+
+class Parked(Struct, frozen=True, omit_defaults=True):
+    """What waits for a group: KV `parked`, key = group."""
+
+    task: Task  # the parent: its items as they were, and the steps to take once all children are back
+    size: int
+    merge: Merge = "parts"
+    v: int = 1
+
+
+class Arrival(Struct, frozen=True, omit_defaults=True):
+    """A child's result inside a job: `groups.<group>.<index>`, written once."""
+
+    group: str
+    index: int
+    items: list[Item]
+    v: int = 1
+
+
+class Tally(Struct, frozen=True, omit_defaults=True):
+    """What an arrival adds to its group; travels in the result's headers, so a group can be recounted from its stream."""
+
+    succeeded: int = 0
+    failed: int = 0
+    usage: Usage = Usage()
+
+
+class DeadLetter(Struct, frozen=True, omit_defaults=True):
+    """A task that can never succeed: `dead.<service>`. `payload` is the message as it was."""
+
+    service: str
+    subject: str
+    reason: str
+    failure: Failure
+    payload: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    deliveries: int = 1
+    at: float = 0.0
+    v: int = 1

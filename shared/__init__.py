@@ -1,0 +1,1 @@
+"""What every service stands on: bus, worker loop, groups, claims, settings, telemetry."""

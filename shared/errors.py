@@ -1,0 +1,37 @@
+"""The class of an error decides what becomes of a message; `shared.settle` carries it out."""
+
+from contracts.item import Failure, FailureCode
+
+
+class PenstockError(Exception):
+    """Base of all errors that Penstock raises on purpose; its text is fit for users."""
+
+
+class Retryable(PenstockError):
+    """It may go better next time: a timeout, 429, 5xx, a lost connection. The message comes back after a pause.
+
+    `after` is how many seconds the other side asked us to wait, if it did.
+    """
+
+    def __init__(self, reason: str, *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Poison(PenstockError):
+    """It can never succeed: it cannot be decoded or breaks an invariant. The message goes to the dead letters."""
+
+
+class Rejected(PenstockError):
+    """A submission that names what is wrong with it: the whole job is refused with this text."""
+
+
+class ItemError(PenstockError):
+    """One item fails, the others of its shard go on."""
+
+    def __init__(self, code: FailureCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+    def failure(self, service: str) -> Failure:
+        return Failure(code=self.code, reason=str(self), service=service)

@@ -1,0 +1,72 @@
+"""Settings come from the environment: `PENSTOCK_<NAME>` for all, `PENSTOCK_<SERVICE>_<NAME>` for one service."""
+
+import os
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import PenstockError
+
+SERVICES = ("ingest", "retrieve", "rerank", "route", "generate", "judge", "memory")
+
+
+T = TypeVar("T", bound=BaseSettings)
+
+
+class SettingsError(PenstockError):
+    """A setting is unknown, missing or of the wrong form; the text names its variable."""
+
+
+class StackSettings(BaseSettings):
+    """What every process needs to know about the stack it belongs to."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", extra="forbid", frozen=True)
+
+    nats_url: str = "nats://127.0.0.1:4222"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    data: Path = Path(".penstock")
+    models: Path | None = None  # a models.yaml in place of the built-in one
+    otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
+    log_level: str = "INFO"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; raises SettingsError for unknown and wrong variables."""
+        return _read(cls, ignore=tuple(f"PENSTOCK_{name.upper()}_" for name in SERVICES))
+
+
+class ServiceSettings(BaseSettings):
+    """Base of each service's settings: subclass it, name the service, add fields with defaults."""
+
+    service: ClassVar[str]
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    interactive_slots: int = 8  # tasks of the interactive lane that are worked on at the same time
+    batch_slots: int = 4
+    attempts: int = 5  # deliveries of a task before it goes to the dead letters
+    ack_wait_s: float = 30.0
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read `PENSTOCK_<SERVICE>_…`; raises SettingsError for unknown and wrong variables."""
+        return _read(cls)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
+        cls.model_config["env_prefix"] = f"PENSTOCK_{cls.service.upper()}_"
+
+
+def _read(cls: type[T], ignore: tuple[str, ...] = ()) -> T:
+    prefix = str(cls.model_config["env_prefix"])
+    known = {f"{prefix}{name.upper()}" for name in cls.model_fields}
+    for variable in os.environ:
+        if variable.startswith(prefix) and not variable.startswith(ignore or ("\0",)) and variable not in known:
+            raise SettingsError(f"{variable}: no such setting; known are {', '.join(sorted(known))}")
+    try:
+        return cls()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"{prefix}{str(first['loc'][0]).upper()}"
+        raise SettingsError(f"{name}: {first['msg']}, got {first['input']!r}") from None
