@@ -1,0 +1,189 @@
+"""The registry of messages: what travels where, in which form, and who answers for it.
+
+Examples (`contracts/examples/`), JSON Schemas (`contracts/schemas/`) and the AsyncAPI document are checked against or
+made from it. Raise a contract's `version` with every change that would break a reader or a writer of the old form.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from msgspec import Struct
+
+from contracts import subjects
+from contracts.documents import Document
+from contracts.events import Cancel, Hop
+from contracts.item import Input
+from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
+from contracts.steps import AnyStep, Step
+from contracts.subjects import BUCKETS, STREAMS, Bucket, Stream
+from contracts.task import Arrival, DeadLetter, Parked, Tally, Task
+
+FOLDER = Path(__file__).parent
+EXAMPLES = FOLDER / "examples"
+SCHEMAS = FOLDER / "schemas"
+ASYNCAPI = FOLDER / "asyncapi.yaml"
+
+Party = Literal["users", "services"]
+Owner = Literal["users", "services", "ingest", "retrieve", "rerank", "route", "generate", "judge", "memory"]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One message that travels.
+
+    `owner` decides its form and writes it; `readers` are who must understand it. `subject` has its variable tokens in
+    braces; empty for what only travels inside another message.
+    """
+
+    struct: type[Struct]
+    subject: str
+    owner: Owner
+    readers: Party
+    encoding: Literal["json", "msgpack"]
+    version: int = 1
+    reply: type[Struct] | None = None  # what comes back on the requester's inbox
+    headers: tuple[str, ...] = ()
+    inside: str = ""  # the message that carries it
+
+    @property
+    def name(self) -> str:
+        return self.struct.__name__
+
+    @property
+    def file(self) -> str:
+        """The name of its files in `examples/` and `schemas/`."""
+        return f"{self.name}.v{self.version}.json"
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream that stores it; None for core NATS and buckets."""
+        return next((s for s in STREAMS if any(covers(p, self.subject) for p in s.subjects)), None)
+
+    @property
+    def bucket(self) -> Bucket | None:
+        return next((b for b in BUCKETS if self.subject.startswith(f"$KV.{b.name}.")), None)
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether a stream's subject pattern takes in a subject; variable tokens of the subject match `*` and `>` only."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        return len(given) >= len(wanted) and covers(".".join(wanted[:-1]), ".".join(given[: len(wanted) - 1]))
+    return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))
+
+
+def _named(wildcards: str, *names: str) -> str:
+    """`jobs.*.*`, tenant, pattern → `jobs.{tenant}.{pattern}`."""
+    for name in names:
+        wildcards = wildcards.replace("*", f"{{{name}}}", 1)
+    return wildcards
+
+
+_ANY_LANE = cast("Lane", "*")
+_WORK = _named(subjects.work_filter("*", _ANY_LANE), "service", "lane")
+_GENERATE = _named(subjects.work_filter("generate", _ANY_LANE), "model", "lane")
+_RESULT = _named(subjects.result("*", "*", "*"), "tenant", "job", "shard")
+_OPEN = _named(subjects.result("*", "*", "open"), "tenant", "job")
+_DONE = _named(subjects.result("*", "*", "done"), "tenant", "job")
+_TOKENS = _named(subjects.tokens("*", "*", "*"), "tenant", "job", "n")
+
+_WORK_HEADERS = (subjects.MSG_ID, subjects.CLAIM, subjects.SHARD)
+
+OF_USERS = (
+    Contract(
+        Job,
+        _named(subjects.jobs("*", "*"), "tenant", "pattern"),
+        owner="users",
+        readers="services",
+        encoding="json",
+        headers=(subjects.MSG_ID,),
+    ),
+    Contract(
+        Input,
+        _named(subjects.ask("*", "*"), "tenant", "pattern"),
+        owner="users",
+        readers="services",
+        encoding="json",
+        reply=ItemResult,
+    ),
+    Contract(
+        Cancel,
+        _named(subjects.cancel("*", "*"), "tenant", "job"),
+        owner="users",
+        readers="services",
+        encoding="json",
+    ),
+)
+
+FOR_USERS = (
+    Contract(JobOpened, _OPEN, owner="route", readers="users", encoding="json"),
+    Contract(ShardResult, _RESULT, owner="services", readers="users", encoding="json", headers=(subjects.TALLY,)),
+    Contract(JobReport, _DONE, owner="route", readers="users", encoding="json"),
+    Contract(ItemResult, "", owner="services", readers="users", encoding="json", inside="ShardResult"),
+    Contract(TokenDelta, _TOKENS, owner="generate", readers="users", encoding="json"),
+    Contract(
+        Hop, _named(subjects.events("*", "*"), "tenant", "job"), owner="services", readers="users", encoding="json"
+    ),
+)
+
+BETWEEN_SERVICES = (
+    Contract(Task, _WORK, owner="services", readers="services", encoding="msgpack", headers=_WORK_HEADERS),
+    Contract(
+        Arrival,
+        _named(subjects.arrival("*", "*"), "group", "index"),
+        owner="services",
+        readers="services",
+        encoding="msgpack",
+        headers=(subjects.TALLY, subjects.CLAIM),
+    ),
+    Contract(
+        Parked,
+        f"$KV.{subjects.PARKED.name}.{{group}}",
+        owner="services",
+        readers="services",
+        encoding="msgpack",
+    ),
+    Contract(
+        DeadLetter,
+        _named(subjects.dead("*"), "service"),
+        owner="services",
+        readers="services",
+        encoding="msgpack",
+    ),
+    Contract(
+        Document,
+        _named(subjects.documents("*", "*"), "tenant", "document"),
+        owner="ingest",
+        readers="services",
+        encoding="msgpack",
+        headers=(subjects.CLAIM,),
+    ),
+    Contract(Tally, "", owner="services", readers="services", encoding="json", inside=f"header {subjects.TALLY}"),
+)
+
+STEP_TYPES: tuple[type[Step], ...] = get_args(AnyStep)
+
+
+def _step(kind: type[Step]) -> Contract:
+    owner = cast("Owner", kind.service)
+    return Contract(kind, "", owner=owner, readers="services", encoding="msgpack", inside="Task")
+
+
+MESSAGES = OF_USERS + FOR_USERS + BETWEEN_SERVICES
+STEPS = tuple(_step(kind) for kind in STEP_TYPES)
+CONTRACTS = MESSAGES + STEPS
+
+MORE_SUBJECTS = {_GENERATE: Task}
+"""Further subjects of a message that has more than one."""
+
+RAW: dict[tuple[type[Struct], str], type[Struct]] = {(Job, "items"): Input}
+"""What a field holds that is decoded later, element by element."""
+
+HEADERS = {
+    subjects.MSG_ID: "Makes publishing idempotent: the stream stores the first message with this id, drops the others.",
+    subjects.CLAIM: "The payload lies in the object store `claims` under this name; the message's own body is empty.",
+    subjects.REPLY: "Where the answer to an ask is wanted.",
+    subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
+    subjects.SHARD: "Group, index and item numbers: enough to fail the items of a task that cannot be read.",
+}
