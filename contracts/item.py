@@ -154,6 +154,7 @@ class Part(Struct, frozen=True, omit_defaults=True):
     index: int
     text: str = ""
     data: dict[str, object] | list[object] | None = None
+    quotes: list[Quote] = field(default_factory=list)
     failure: Failure | None = None
 
 

@@ -54,6 +54,20 @@ class ItemResult(Struct, frozen=True, omit_defaults=True):
     job: str = ""  # set where the result travels alone, as the reply to an ask
 
 
+class JobOpened(Struct, frozen=True, omit_defaults=True):
+    """`results.<tenant>.<job>.open`: the job has been accepted; written once, so it also claims the job's id."""
+
+    job: str
+    tenant: str
+    pattern: str
+    size: int
+    shards: int
+    sequence: int  # of the submission in JOBS
+    submitted_at: float  # unix seconds
+    deadline: float | None = None
+    v: int = 1
+
+
 class ShardResult(Struct, frozen=True, omit_defaults=True):
     """`results.<tenant>.<job>.<shard>`: the results of a shard's items, written once."""
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct, field
 
-Merge = Literal["parts", "items"]
+Merge = Literal["parts", "items", "report"]
 
 
 class Step(Struct, frozen=True, tag_field="do", tag=str.lower, omit_defaults=True):

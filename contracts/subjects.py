@@ -84,7 +84,7 @@ def work_filter(service: str, lane: Lane) -> str:
     return f"work.generate.*.{lane}" if service == "generate" else f"work.{service}.{lane}"
 
 
-def result(tenant: str, job: str, shard: int | Literal["done", "*"]) -> str:
+def result(tenant: str, job: str, shard: int | Literal["open", "done", "*"]) -> str:
     return f"results.{tenant}.{job}.{shard}"
 
 

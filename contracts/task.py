@@ -37,6 +37,8 @@ class Parked(Struct, frozen=True, omit_defaults=True):
     task: Task  # the parent: its items as they were, and the steps to take once all children are back
     size: int
     merge: Merge = "parts"
+    items: int = 0  # of a job's own group: how many items there are, and how many a shard holds
+    shard_size: int = 0
     v: int = 1
 
 
@@ -50,7 +52,7 @@ class Arrival(Struct, frozen=True, omit_defaults=True):
 
 
 class Tally(Struct, frozen=True, omit_defaults=True):
-    """What an arrival adds to its group; travels in the result's headers, so a group can be recounted from its stream."""
+    """What an arrival adds to its group; in the result's headers, so that a group can be recounted from its stream."""
 
     succeeded: int = 0
     failed: int = 0

@@ -14,7 +14,7 @@ _ABBREVIATIONS = frozenset(
     jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun ft mt ave blvd rd tel ext
     u.s u.k u.n e.u a.m p.m ph.d b.c a.d d.c n.a""".split()  # noqa: SIM905  sixty quoted words would fill the page
 )
-_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+(?=[\"'“‘«(\[]*[A-Z0-9À-ÖØ-Þ§€$£•])")
+_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+(?=[\"'“‘«(\[]*[A-Z0-9À-ÖØ-Þ§€$£•])|\s[.!?]\s+")
 _MARKER = r"(?:\d{1,3}(?:\.\d{1,3}){0,4}[.)]?|\(?[a-zA-Z]\)|\(?[ivxlcIVXLC]{1,6}[.)]|[A-Z]\.|§+\s?\d[\d.]*)"
 _ITEM = re.compile(rf"^(?:[-*•–—▪◦‣·]|{_MARKER}|#{{1,6}}|>)\s")
 _ONLY_MARKER = re.compile(rf"^(?:[-*•–—▪◦‣·]|{_MARKER})$")
@@ -88,7 +88,7 @@ def _ends_sentence(piece: str) -> bool:
     """False after abbreviations, initials and bare clause numbers, where the full stop means something else."""
     if _ONLY_MARKER.match(piece):
         return False
-    if not piece.endswith("."):
+    if not piece.endswith(".") or piece.endswith(" ."):  # text that was tokenised once has a space before the stop
         return True
     word = piece[:-1].rsplit(" ", 1)[-1].lstrip("\"'“‘«([")
     is_initial = len(word) == 1 and word.isalpha() and word.isupper()

@@ -1,0 +1,88 @@
+"""The audit log: one record of every step in `events.<tenant>.<job>`, and the same in spans and histograms."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from contracts import subjects
+from contracts.events import Hop
+from contracts.item import Item, Usage
+from contracts.steps import AnyStep, Generate
+from contracts.task import Task
+from shared.bus import Bus
+from shared.delivery import Delivery
+from shared.errors import PenstockError
+from shared.telemetry import Telemetry, failed, trace_id
+
+
+@dataclass
+class Record:
+    """What a step did, filled in while it runs."""
+
+    after: list[Item] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Writes the records. They are sent without waiting: an audit record must not slow an answer."""
+
+    bus: Bus
+    service: str
+    replica: str
+    telemetry: Telemetry
+
+    @asynccontextmanager
+    async def step(self, task: Task, step: AnyStep, delivery: Delivery, items: list[Item]) -> AsyncIterator[Record]:
+        """Around one step: measures it, and records it whether it succeeds or fails."""
+        record = Record()
+        name = type(step).__name__.lower()
+        queued = delivery.queued_ms
+        started = time.perf_counter()
+        error = ""
+        usage = Usage()
+        model = step.model if isinstance(step, Generate) else ""
+        with self.telemetry.step(task, name) as span:
+            try:
+                yield record
+                usage = self.telemetry.used(span, model, items, record.after) if record.after else usage
+            except PenstockError as failure:
+                error = str(failure)
+                failed(span, error)
+                raise
+            finally:
+                took = (time.perf_counter() - started) * 1000
+                hop = self._hop(task, name, items, record)
+                await self._write(
+                    msgspec.structs.replace(
+                        hop, queued_ms=round(queued, 3), took_ms=round(took, 3), attempt=delivery.attempt,
+                        model=model, usage=usage, error=error, trace=trace_id(),
+                    )
+                )  # fmt: skip
+        self.telemetry.queue_seconds.record(queued / 1000, {"penstock.lane": task.lane})
+
+    def _hop(self, task: Task, name: str, items: list[Item], record: Record) -> Hop:
+        after = record.after
+        return Hop(
+            tenant=task.tenant,
+            job=task.job,
+            task=task.id,
+            service=self.service,
+            step=name,
+            hop=task.hop,
+            at=time.time(),
+            items=len(items),
+            failed=sum(1 for item in after if not item.alive),
+            prompt=next((item.prompt for item in after if item.prompt), ""),
+            passages=sum(len(item.passages) for item in after),
+            replica=self.replica,
+        )
+
+    async def _write(self, hop: Hop) -> None:
+        await self.bus.nc.publish(
+            subjects.events(hop.tenant, hop.job),
+            msgspec.json.encode(hop),
+            headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.attempt}"},
+        )

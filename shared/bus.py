@@ -1,0 +1,216 @@
+"""The bus: streams and buckets, publishing with acknowledgement, write-once subjects, the claim check."""
+
+import json
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
+from nats.errors import TimeoutError as NatsTimeout
+from nats.js import JetStreamContext
+from nats.js.api import (
+    DiscardPolicy,
+    KeyValueConfig,
+    ObjectStoreConfig,
+    RawStreamMsg,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
+from nats.js.object_store import ObjectStore
+
+from contracts.subjects import BUCKETS, CLAIM, CLAIMS, EXPECT_LAST_SUBJECT_SEQUENCE, MSG_ID, PARKED, STREAMS, Stream
+from shared.errors import Poison, Retryable
+
+CLAIM_BYTES = 512 * 1024
+"""Payloads above this many bytes go to the object store; the message carries the claim."""
+
+_WRONG_LAST_SEQUENCE = 10071
+_STREAM_NAME_IN_USE = 10058
+_FULL = {10077, 10047, 10122}  # maximum messages, bytes, or storage of a stream that refuses
+
+_PARKED_STREAM = Stream(f"KV_{PARKED.name}", (), "services", "limits")
+
+T = TypeVar("T")
+
+
+class QueueFull(Retryable):
+    """The stream refuses new messages: too much is waiting already."""
+
+
+class WrittenBefore(Retryable):
+    """A write-once subject has its message already."""
+
+
+@dataclass
+class Bus:
+    """A connection to NATS with everything on it that Penstock uses."""
+
+    nc: Client
+    js: JetStreamContext
+    _objects: dict[str, ObjectStore] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, nc: Client) -> "Bus":
+        return cls(nc, nc.jetstream(timeout=10))
+
+    async def publish(
+        self, subject: str, payload: bytes, *, msg_id: str = "", headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Publish to a stream and wait until it is stored; returns its sequence. A repeated `msg_id` changes nothing.
+
+        Raises QueueFull where the stream refuses, Retryable where the server does not answer.
+        """
+        head = dict(headers or {})
+        if msg_id:
+            head[MSG_ID] = msg_id
+        payload = await self._check_in(payload, head)
+        return await answered(self._publish(subject, payload, head))
+
+    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        reply = await self.nc.request(subject, payload, timeout=10, headers=headers or None)
+        answer = json.loads(reply.data)
+        if "error" in answer:
+            raise APIError.from_error(answer["error"])
+        return int(answer["seq"])
+
+    async def write_once(self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None) -> bool:
+        """Publish only where the subject has no message yet. False: there is one, and that one counts."""
+        try:
+            await self.publish(subject, payload, headers={**(headers or {}), EXPECT_LAST_SUBJECT_SEQUENCE: "0"})
+        except WrittenBefore:
+            return False
+        return True
+
+    async def last(self, stream: Stream, subject: str) -> RawStreamMsg | None:
+        """The last message of a subject, read directly from the stream; its claim is already resolved."""
+        try:
+            message = await answered(self.js.get_last_msg(stream.name, subject, direct=True))
+        except NotFoundError:
+            return None
+        message.data = await self.payload(message.data or b"", message.headers)
+        return message
+
+    async def payload(self, data: bytes, headers: Mapping[str, str] | None) -> bytes:
+        """A message's payload, fetched from the object store where the message carries only the claim."""
+        name = (headers or {}).get(CLAIM)
+        return await self.get_claim(name) if name else data
+
+    async def _check_in(self, payload: bytes, headers: dict[str, str]) -> bytes:
+        if len(payload) <= CLAIM_BYTES:
+            return payload
+        headers[CLAIM] = await self.put_claim(payload)
+        return b""
+
+    async def put_claim(self, data: bytes) -> str:
+        """Store bytes; the name is their hash, so storing them twice keeps one object."""
+        name = blake2b(data, digest_size=20).hexdigest()
+        store = await self.objects()
+        try:
+            info = await answered(store.get_info(name))
+            if info.size == len(data):
+                return name
+        except NotFoundError:
+            pass
+        await answered(store.put(name, data))
+        return name
+
+    async def get_claim(self, name: str) -> bytes:
+        """Fetch bytes by name; raises Poison where there is no such object (any more)."""
+        store = await self.objects()
+        try:
+            found = await answered(store.get(name))
+        except NotFoundError:
+            raise Poison(f"claim {name}: no such object in the store {CLAIMS.name!r}; it may have expired") from None
+        return found.data or b""
+
+    async def objects(self) -> ObjectStore:
+        if CLAIMS.name not in self._objects:
+            self._objects[CLAIMS.name] = await answered(self.js.object_store(CLAIMS.name))
+        return self._objects[CLAIMS.name]
+
+    async def park(self, group: str, payload: bytes) -> None:
+        """Keep what waits for a group: a KV entry, written as a plain publish so that the claim check applies."""
+        await self.publish(_parked(group), payload)
+
+    async def unpark(self, group: str) -> None:
+        """Forget what waited; the tombstone goes by itself after an hour."""
+        await self.publish(
+            _parked(group), b"", headers={"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": "3600s"}
+        )
+
+    async def find_parked(self, group: str) -> bytes | None:
+        """What waits for a group; None where it has gone on already."""
+        message = await self.last(_PARKED_STREAM, _parked(group))
+        return None if message is None or "KV-Operation" in headers_of(message) else message.data
+
+    async def ensure(self) -> None:
+        """Create what is missing of the streams and buckets, and bring the others up to date."""
+        for stream in STREAMS:
+            await self._ensure_stream(_stream_config(stream))
+        for bucket in BUCKETS:
+            if bucket.kind == "kv":
+                await self.js.create_key_value(KeyValueConfig(bucket.name, history=1, ttl=bucket.ttl_s, direct=True))
+            else:
+                await self.js.create_object_store(bucket.name, ObjectStoreConfig(bucket=bucket.name, ttl=bucket.ttl_s))
+
+    async def _ensure_stream(self, config: StreamConfig) -> None:
+        try:
+            await self.js.add_stream(config)
+        except BadRequestError as error:
+            if error.err_code != _STREAM_NAME_IN_USE:
+                raise
+            await self.js.update_stream(config)
+
+
+async def answered(call: Awaitable[T]) -> T:
+    """Await a call to the server; what may go better later is raised as Retryable."""
+    try:
+        return await call
+    except NotFoundError:
+        raise
+    except (NoStreamResponseError, NoRespondersError, ServiceUnavailableError) as error:
+        raise Retryable("NATS: the stream does not answer (JetStream is starting or has no leader)") from error
+    except APIError as error:
+        if error.err_code == _WRONG_LAST_SEQUENCE:
+            raise WrittenBefore("written before") from error
+        if error.err_code in _FULL:
+            raise QueueFull("the queue is full: try again in 5 s", after=5.0) from error
+        raise Retryable(f"NATS: {error.description}") from error
+    except (NatsTimeout, ConnectionClosedError, OutboundBufferLimitError) as error:
+        raise Retryable("NATS does not answer: the server is down or too busy") from error
+
+
+def headers_of(message: Msg | RawStreamMsg) -> dict[str, str]:
+    return dict(message.headers or {})
+
+
+def at(when: float) -> str:
+    """The value of Nats-Schedule for a moment in unix seconds."""
+    return "@at " + time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when + 1))
+
+
+def _parked(group: str) -> str:
+    return f"$KV.{PARKED.name}.{group}"
+
+
+def _stream_config(stream: Stream) -> StreamConfig:
+    return StreamConfig(
+        name=stream.name,
+        subjects=list(stream.subjects),
+        retention=RetentionPolicy.WORK_QUEUE if stream.kind == "workqueue" else RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW if stream.refuse_when_full else DiscardPolicy.OLD,
+        max_age=stream.max_age_s,
+        max_bytes=stream.max_bytes,
+        max_msgs_per_subject=stream.per_subject,
+        duplicate_window=stream.dedupe_s,
+        allow_direct=True,
+        allow_msg_schedules=stream.schedules or None,
+        description=f"owner: {stream.owner}",
+    )

@@ -1,0 +1,58 @@
+"""Gather: read what the children of a group brought and put it together with the parked parent."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+
+from contracts import subjects
+from contracts.item import Failure, Item, Part
+from contracts.subjects import GROUPS
+from contracts.task import Arrival, Parked, Task
+from shared.bus import Bus
+from shared.results import total
+
+_READS_AT_ONCE = 64
+
+LOST = Failure("internal", "a part of the work did not come back", "gather")
+
+
+async def children_of(bus: Bus, group: str, size: int) -> list[Item]:
+    """The items of all children, in the order of their indices. A child without a result is left out."""
+    gate = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def read(index: int) -> list[Item]:
+        async with gate:
+            message = await bus.last(GROUPS, subjects.arrival(group, index))
+        return [] if message is None else msgspec.msgpack.decode(message.data or b"", type=Arrival).items
+
+    found = await asyncio.gather(*(read(index) for index in range(size)))
+    return [item for items in found for item in items]
+
+
+def merged(parked: Parked, children: Sequence[Item]) -> Task:
+    """The parent with its children's results: as parts, or in the place of its own items."""
+    by_item: dict[int, list[Item]] = defaultdict(list)
+    for child in children:
+        by_item[child.n].append(child)
+    join = _as_parts if parked.merge == "parts" else _as_items
+    items = [join(item, by_item[item.n]) if item.alive else item for item in parked.task.items]
+    return msgspec.structs.replace(parked.task, items=items)
+
+
+def _as_parts(item: Item, children: list[Item]) -> Item:
+    parts = sorted((_part(child) for child in children), key=lambda part: part.index)
+    return msgspec.structs.replace(item, parts=parts, usage=item.usage + total(children))
+
+
+def _as_items(item: Item, children: list[Item]) -> Item:
+    """A branch carries the whole item on, its usage included."""
+    return children[0] if children else msgspec.structs.replace(item, failure=LOST)
+
+
+def _part(child: Item) -> Part:
+    answer = child.answer
+    if child.failure is not None or answer is None:
+        return Part(index=child.part, failure=child.failure or LOST)
+    return Part(index=child.part, text=answer.text, data=answer.data, quotes=answer.quotes)

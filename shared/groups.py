@@ -1,0 +1,112 @@
+"""Groups: who has arrived, counted in Redis by one script, and recounted from the stream where Redis forgot."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
+
+from contracts.item import Usage
+from contracts.task import Tally
+from shared.errors import Retryable
+
+NANO = 1_000_000_000
+TTL_S = 7 * 24 * 3600
+
+_ARRIVE = (Path(__file__).parent / "groups.lua").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Count:
+    """How a group stands. `size` 0 means that Redis does not know the group."""
+
+    arrived: int
+    size: int
+
+    @property
+    def complete(self) -> bool:
+        return self.size > 0 and self.arrived >= self.size
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the children of a group have brought: their tallies added up, and which of them had failures."""
+
+    count: Count
+    tally: Tally
+    failed_indices: list[int]
+
+
+class Groups:
+    """The counters of all groups. Every method may be repeated; raises Retryable where Redis does not answer."""
+
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+        self._arrive = redis.register_script(_ARRIVE)
+
+    async def open(self, group: str, size: int) -> None:
+        """Make a group known; a group that is open already keeps its counts."""
+        hash_key, _, _ = _keys(group)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(hash_key, "size", str(size))
+                pipe.expire(hash_key, TTL_S)
+                await pipe.execute()
+        except RedisError as error:
+            raise _retryable(error) from error
+
+    async def arrive(self, group: str, index: int, tally: Tally) -> Count:
+        """Count a child, unless it was counted before."""
+        usage = tally.usage
+        arguments = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens)
+        more = (usage.completion_tokens, usage.calls, round(usage.cost_usd * NANO), TTL_S)
+        try:
+            arrived, size = await self._arrive(keys=list(_keys(group)), args=[*arguments, *more])
+        except RedisError as error:
+            raise _retryable(error) from error
+        return Count(int(arrived), int(size))
+
+    async def totals(self, group: str) -> Totals:
+        """All counters of a group; a Count of 0/0 where Redis does not know it."""
+        hash_key, _, failures = _keys(group)
+        try:
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(hash_key)
+                pipe.lrange(failures, 0, -1)
+                raw, indices = await pipe.execute()
+        except RedisError as error:
+            raise _retryable(error) from error
+        values = {key.decode(): int(value) for key, value in raw.items()}
+        return Totals(
+            Count(values.get("arrived", 0), values.get("size", 0)), _tally(values), sorted(int(i) for i in indices)
+        )
+
+    async def forget(self, group: str) -> None:
+        """Drop the counters of a group that has been joined."""
+        try:
+            await self._redis.delete(*_keys(group))
+        except RedisError as error:
+            raise _retryable(error) from error
+
+
+def _tally(values: dict[str, int]) -> Tally:
+    usage = Usage(
+        prompt_tokens=values.get("prompt_tokens", 0),
+        cached_tokens=values.get("cached_tokens", 0),
+        completion_tokens=values.get("completion_tokens", 0),
+        calls=values.get("calls", 0),
+        cost_usd=values.get("cost_nano", 0) / NANO,
+    )
+    return Tally(values.get("succeeded", 0), values.get("failed", 0), usage)
+
+
+def _keys(group: str) -> tuple[str, str, str]:
+    return f"group:{{{group}}}", f"group:{{{group}}}:bits", f"group:{{{group}}}:failures"
+
+
+def _retryable(error: RedisError) -> Retryable:
+    if isinstance(error, RedisConnectionError | RedisTimeout):
+        return Retryable("Redis does not answer: the server is down or too busy")
+    return Retryable(f"Redis: {error}")

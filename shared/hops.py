@@ -1,0 +1,213 @@
+"""Moving work on: forward a task, scatter it, let it arrive, join a group. Every action may be repeated.
+
+Shapes and order follow docs/architecture.md ("Scatter and gather"); each publish carries a deterministic message id or
+goes to a write-once subject, and a child is counted by setting its bit.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from contracts import subjects
+from contracts.item import Item
+from contracts.job import ItemResult
+from contracts.steps import Expire, Join
+from contracts.subjects import GROUPS, RESULTS, SCHEDULE, SCHEDULE_TARGET, SHARD, TALLY
+from contracts.task import Arrival, Parked, Tally, Task
+from shared.bus import Bus, answered, at
+from shared.gather import children_of, merged
+from shared.groups import Count, Groups
+from shared.outcome import Child, Spread
+from shared.recount import recount
+from shared.results import item_result, shard_result, tally
+
+_PUBLISH_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Hops:
+    """The effects that the worker has on the bus and on groups. `trace` gives the headers of the current span."""
+
+    bus: Bus
+    groups: Groups
+
+    async def forward(self, task: Task, headers: dict[str, str]) -> None:
+        """Publish a task to the service of its next step."""
+        await self.bus.publish(
+            subjects.work(task.steps[0], task.lane),
+            msgspec.msgpack.encode(task),
+            msg_id=f"{task.id}.{task.hop}",
+            headers={**headers, SHARD: shard_header(task)},
+        )
+
+    async def scatter(self, task: Task, spread: Spread, headers: dict[str, str]) -> None:
+        """Park the parent, make the group known, publish the children."""
+        group = f"{task.id}/{task.hop}"
+        parent = msgspec.structs.replace(task, items=list(spread.items), hop=task.hop + 1)
+        children = [_child(task, group, index, child) for index, child in enumerate(spread.children)]
+        await self.open_group(group, Parked(parent, len(children), spread.merge))
+        await self.publish_all(children, headers)
+
+    async def open_group(self, group: str, parked: Parked) -> None:
+        """Park what waits for the group, count from nought, and set its alarm."""
+        await asyncio.gather(
+            self.bus.park(group, msgspec.msgpack.encode(parked)),
+            self.groups.open(group, parked.size),
+            self._set_alarm(group, parked.task.deadline),
+        )
+
+    async def publish_all(self, tasks: Sequence[Task], headers: dict[str, str]) -> None:
+        """Forward the living ones, let the dead ones arrive."""
+        for start in range(0, len(tasks), _PUBLISH_AT_ONCE):
+            some = tasks[start : start + _PUBLISH_AT_ONCE]
+            await asyncio.gather(*(self.go_on(task, headers) for task in some))
+
+    async def go_on(self, task: Task, headers: dict[str, str]) -> None:
+        """To the next service, or, where nothing is left to do or nobody left to do it for, to the group."""
+        if task.steps and any(item.alive for item in task.items):
+            await self.forward(task, headers)
+        else:
+            await self.arrive(task, headers)
+
+    async def arrive(self, task: Task, headers: dict[str, str]) -> None:
+        """Write the result, count it, and wake the join where it was the last. Order matters: see the architecture."""
+        counts = await self._write_result(task)
+        await self._answer(task)
+        count = await self.groups.arrive(task.group, task.index, counts)
+        if count.size == 0:
+            count = await self._recount(task.group)
+        if count.complete:
+            await self.forward_join(task, headers)
+
+    async def forward_join(self, task: Task, headers: dict[str, str]) -> None:
+        """Wake whoever joins the group of this task. A join that finds nothing parked is done, so it may come twice."""
+        join = _wake(task, Join(task.group))
+        await self.bus.publish(
+            subjects.work(join.steps[0], join.lane),
+            msgspec.msgpack.encode(join),
+            msg_id=f"{task.group}.join",
+            headers=headers,
+        )
+
+    async def parent(self, group: str) -> Task | None:
+        """The parked parent as it was; None where it has gone on."""
+        raw = await self.bus.find_parked(group)
+        return None if raw is None else msgspec.msgpack.decode(raw, type=Parked).task
+
+    async def join(self, group: str) -> Task | None:
+        """The parked parent with what its children brought; None where it has gone on before."""
+        raw = await self.bus.find_parked(group)
+        if raw is None:
+            return None
+        parked = msgspec.msgpack.decode(raw, type=Parked)
+        if parked.merge == "report":
+            return parked.task
+        return merged(parked, await children_of(self.bus, group, parked.size))
+
+    async def joined(self, group: str) -> None:
+        """Forget a group that has gone on."""
+        await self.bus.unpark(group)
+        await self.groups.forget(group)
+
+    async def expire(self, group: str, headers: dict[str, str]) -> None:
+        """Let the children that are still missing arrive as failed: the group's deadline has passed."""
+        raw = await self.bus.find_parked(group)
+        if raw is None:
+            return
+        parked = msgspec.msgpack.decode(raw, type=Parked)
+        missing = await recount(self.bus, self.groups, group, parked)
+        for index in missing.missing:
+            await self.arrive(missing.failed_child(parked, group, index), headers)
+
+    async def _write_result(self, task: Task) -> Tally:
+        """Write once; where a result is there already, that one counts."""
+        counts = tally(task.items)
+        head = {TALLY: msgspec.json.encode(counts).decode(), SHARD: shard_header(task)}
+        stream, subject, payload = _result_message(task)
+        if await self.bus.write_once(subject, payload, head):
+            return counts
+        written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
+        return msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
+
+    async def _answer(self, task: Task) -> None:
+        """An ask gets its reply as soon as its result is stored."""
+        if task.reply and task.group == subjects.job_group(task.tenant, task.job):
+            await reply(self.bus, task.reply, item_result(task.items[0], task.job))
+
+    async def _recount(self, group: str) -> Count:
+        """Redis does not know the group: rebuild it from the stream, unless it has gone on already."""
+        raw = await self.bus.find_parked(group)
+        if raw is None:
+            return Count(0, 0)
+        return (await recount(self.bus, self.groups, group, msgspec.msgpack.decode(raw, type=Parked))).count
+
+    async def _set_alarm(self, group: str, deadline: float | None) -> None:
+        """A scheduled message (server ≥ 2.12) that wakes route when the group's deadline has passed."""
+        if deadline is None or deadline <= time.time():
+            return
+        tenant, job = group.split("/")[:2]
+        wake = Task(
+            id=f"{group}/expire", tenant=tenant, job=job, pattern="", items=[], steps=[Expire(group)],
+            group="", index=0,
+        )  # fmt: skip
+        await self.bus.publish(
+            f"schedules.{group}",
+            msgspec.msgpack.encode(wake),
+            headers={SCHEDULE: at(deadline), SCHEDULE_TARGET: subjects.work(wake.steps[0], wake.lane)},
+        )
+
+
+async def reply(bus: Bus, subject: str, result: ItemResult) -> None:
+    """Answer an ask. Nobody may be listening any more: the result is stored all the same."""
+    headers = {}
+    if result.failure is not None:
+        headers = {
+            "Nats-Service-Error": result.failure.reason[:512].replace("\n", " "),
+            "Nats-Service-Error-Code": "422",
+        }
+    await bus.nc.publish(subject, msgspec.json.encode(result), headers=headers or None)
+
+
+def shard_header(task: Task) -> str:
+    """Group, index and item numbers: enough to fail the items of a task that cannot be read."""
+    return f"{task.group} {task.index} {','.join(str(item.n) for item in task.items)}"
+
+
+def task_from_header(header: str, failed: Item) -> Task | None:
+    """The least that a task needs to arrive; None where the header is not ours."""
+    try:
+        group, index, numbers = header.split(" ")
+        tenant, job = group.split("/")[:2]
+        found = [msgspec.structs.replace(failed, n=int(n)) for n in numbers.split(",")]
+        return Task(
+            id=f"{group}/{index}",
+            tenant=tenant,
+            job=job,
+            pattern="",
+            items=found,
+            steps=[],
+            group=group,
+            index=int(index),
+        )
+    except ValueError:
+        return None
+
+
+def _result_message(task: Task) -> tuple[subjects.Stream, str, bytes]:
+    if task.group == subjects.job_group(task.tenant, task.job):
+        return RESULTS, subjects.result(task.tenant, task.job, task.index), msgspec.json.encode(shard_result(task))
+    arrival = Arrival(task.group, task.index, task.items)
+    return GROUPS, subjects.arrival(task.group, task.index), msgspec.msgpack.encode(arrival)
+
+
+def _child(task: Task, group: str, index: int, child: Child) -> Task:
+    return msgspec.structs.replace(
+        task, id=f"{group}/{index}", group=group, index=index, items=list(child.items), steps=list(child.steps), hop=0
+    )
+
+
+def _wake(task: Task, step: Join) -> Task:
+    return msgspec.structs.replace(task, id=f"{task.group}/join", items=[], steps=[step], hop=0)
