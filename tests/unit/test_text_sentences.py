@@ -37,6 +37,7 @@ from shared.text import sentences
             ["Leave policy", "Employees may carry over five days of unused leave to the Following year.", "Not more."],
         ),
         ("# Fees\nThe fee is due\nwithin ten days.", ["# Fees", "The fee is due within ten days."]),
+        ("lift in a slipstream . the wing was thin .", ["lift in a slipstream .", "the wing was thin ."]),
         ("4.2\nPhysiotherapy is covered.", ["4.2 Physiotherapy is covered."]),
     ],
 )
