@@ -1,0 +1,1 @@
+"""route: opens jobs, decides, renders; patterns and prompts live here."""

@@ -1,0 +1,1 @@
+"""What route decides, without I/O: patterns, prompts, rendering."""

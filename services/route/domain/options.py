@@ -1,0 +1,54 @@
+"""What a job's options may say, before any work is done for it."""
+
+from collections.abc import Sequence
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from contracts.job import Options
+from contracts.steps import AnyStep, Render, Scatter
+from services.route.domain.prompts import Prompts
+from shared.errors import Rejected
+from shared.models import Catalogue
+
+RANGES: dict[str, tuple[float, float]] = {
+    "passages": (1, 50),
+    "n": (0, 64),
+    "max_tokens": (1, 131_072),
+    "temperature": (0.0, 2.0),
+}
+
+
+def check_options(options: Options, catalogue: Catalogue) -> None:
+    """Raises Rejected that names the option, what was expected, and what it got."""
+    for name, (low, high) in RANGES.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise Rejected(f"options.{name}: expected {low} to {high}, got {value}")
+    try:
+        catalogue.get(options.model)
+    except Rejected as error:
+        raise Rejected(f"options.model: {error}") from None
+    if options.schema is not None:
+        _check_schema(options.schema)
+
+
+def check_slip(steps: Sequence[AnyStep], prompts: Prompts) -> None:
+    """Raises Rejected where an opening slip renders a prompt that does not exist."""
+    for step in steps:
+        if isinstance(step, Scatter):
+            check_slip(step.slip, prompts)
+        if isinstance(step, Render):
+            try:
+                prompts.get(step.prompt)
+            except Rejected as error:
+                raise Rejected(f"options.prompt: {error}") from None
+
+
+def _check_schema(schema: dict[str, object]) -> None:
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise Rejected(f"options.schema: not a JSON Schema: {error.json_path}: {error.message[:200]}") from None
+    if schema.get("type", "object") not in ("object", "array"):
+        raise Rejected(f"options.schema: expected the type object or array, got {schema['type']!r}")

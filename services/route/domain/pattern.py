@@ -1,0 +1,58 @@
+"""What a pattern is: a few lines that write a slip."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from contracts.item import Input, Item
+from contracts.job import Options
+from contracts.steps import AnyStep, Recall, Remember
+
+QUESTION_MAX = 32 * 1024
+
+Needs = Callable[[Input], str | None]
+"""What is wrong with an input, as `field: expected …, got …`; None where nothing is."""
+
+
+def question_needed(given: Input) -> str | None:
+    """A question of 1 to 32768 characters."""
+    length = len(given.question)
+    if 1 <= length <= QUESTION_MAX and given.question.strip():
+        return None
+    got = "nothing but white space" if 0 < length <= QUESTION_MAX else str(length)
+    return f"question: expected 1 to {QUESTION_MAX} characters, got {got}"
+
+
+def nothing_needed(given: Input) -> str | None:
+    """Any input will do."""
+    return None
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A design pattern of LLM work. All three functions are pure.
+
+    `open` writes the slip that every item of a job sets out with; raises Rejected where an option has no sense here.
+    At a `Decide`, `amend` may change what the item remembers, then `decide` writes the steps to take next, before the
+    rest of the slip; none of them: the slip goes on.
+    """
+
+    name: str
+    title: str
+    open: Callable[[Options], list[AnyStep]]
+    needs: Needs = question_needed
+    decide: Callable[[Item, Options], list[AnyStep]] | None = None
+    amend: Callable[[Item, Options], Item] | None = None
+
+    def check(self, given: Input) -> str | None:
+        """What is wrong with an input; put `items[i].` in front of it. None where nothing is."""
+        return self.needs(given)
+
+
+def in_session(options: Options, steps: Sequence[AnyStep], first: Sequence[AnyStep] = ()) -> list[AnyStep]:
+    """Recall (and `first`) before the steps and Remember after them, where the job belongs to a session."""
+    return [Recall(), *first, *steps, Remember()] if options.session else list(steps)
+
+
+def samples(options: Options, usual: int) -> int:
+    """How many samples to draw."""
+    return options.n or usual

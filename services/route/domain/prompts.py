@@ -1,0 +1,146 @@
+"""Prompts are files: `prompts/<name>/<version>/` with system.md, user.md, and if need be schema.json and meta.yaml.
+
+All are read, compiled and checked at the start, so that a broken prompt stops the service and not a job.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from contracts.subjects import TOKEN
+from shared.errors import PenstockError, Rejected
+
+FOLDER = Path(__file__).parent.parent / "prompts"
+
+GIVEN = frozenset(
+    ["question", "query", "context", "document", "passages", "parts", "part", "draft", "findings", "schema", "history"]
+)  # what `render.given` gives to every template; all other variables come from the item
+
+
+class PromptError(PenstockError):
+    """A prompt's files are incomplete or wrong; the text names the file."""
+
+
+class About(BaseModel):
+    """meta.yaml: what people need to know, and what rendering needs to know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = ""
+    variables: dict[str, str] = {}  # name → what it is; an item gives them in `variables`
+    keep_draft: bool = False  # the answer so far becomes the draft that this prompt is about
+    remarks: str = ""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One version of a prompt."""
+
+    name: str
+    version: int
+    system: Template
+    user: Template
+    about: About
+    schema: dict[str, object] | None = None
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """All prompts, by name and version."""
+
+    by_name: Mapping[str, Mapping[int, Prompt]]
+
+    def get(self, ref: str) -> Prompt:
+        """`name` (its highest version) or `name@version`; raises Rejected that lists what there is."""
+        name, _, version = ref.partition("@")
+        versions = self.by_name.get(name)
+        if versions is None:
+            raise Rejected(f"no such prompt {name!r}; known are {', '.join(self.by_name)}")
+        if not version:
+            return versions[max(versions)]
+        if not version.isdecimal() or int(version) not in versions:
+            raise Rejected(f"no version {version!r} of the prompt {name!r}; known are {', '.join(map(str, versions))}")
+        return versions[int(version)]
+
+
+def load_prompts(folder: Path = FOLDER) -> Prompts:
+    """Read and check every prompt; raises PromptError that names the file."""
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
+    )
+    environment.filters["data"] = as_data
+    found: dict[str, dict[int, Prompt]] = {}
+    for place in sorted(path for path in folder.glob("*/*") if path.is_dir()):
+        prompt = _load(place, environment)
+        found.setdefault(prompt.name, {})[prompt.version] = prompt
+    return Prompts({name: dict(sorted(versions.items())) for name, versions in found.items()})
+
+
+def as_data(text: str) -> str:
+    """Text of others inside our tags: it cannot close them."""
+    return text.replace("</", "< /")
+
+
+def _load(place: Path, environment: ImmutableSandboxedEnvironment) -> Prompt:
+    name, version = place.parent.name, place.name
+    if not TOKEN.match(name) or not version.isdecimal():
+        raise PromptError(f"{place}: expected prompts/<name>/<version number>/")
+    about = _about(place / "meta.yaml")
+    return Prompt(
+        name=name,
+        version=int(version),
+        system=_template(place / "system.md", environment, about),
+        user=_template(place / "user.md", environment, about),
+        about=about,
+        schema=_schema(place / "schema.json"),
+    )
+
+
+def _template(file: Path, environment: ImmutableSandboxedEnvironment, about: About) -> Template:
+    try:
+        source = file.read_text(encoding="utf-8")
+        unknown = meta.find_undeclared_variables(environment.parse(source)) - GIVEN - about.variables.keys()
+        if unknown:
+            raise PromptError(f"{file}: meta.yaml does not explain the variable {sorted(unknown)[0]!r}")
+        return environment.from_string(source)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"{file}: cannot be read: {error}") from None
+    except TemplateSyntaxError as error:
+        raise PromptError(f"{file}:{error.lineno}: {error.message}") from None
+
+
+def _schema(file: Path) -> dict[str, object] | None:
+    if not file.exists():
+        return None
+    try:
+        schema: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
+        Draft202012Validator.check_schema(schema)
+    except (OSError, ValueError) as error:
+        raise PromptError(f"{file}: not JSON: {error}") from None
+    except SchemaError as error:
+        raise PromptError(f"{file}: not a JSON Schema: {error.json_path}: {error.message}") from None
+    return schema
+
+
+def _about(file: Path) -> About:
+    if not file.exists():
+        return About()
+    try:
+        return About.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PromptError(f"{file}: cannot be read: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PromptError(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

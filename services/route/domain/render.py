@@ -1,0 +1,112 @@
+"""Rendering: an item and a prompt become messages that fit the model's window."""
+
+import json
+from collections.abc import Sequence
+
+from jinja2 import UndefinedError
+from jinja2.exceptions import SecurityError
+from msgspec.structs import replace
+
+from contracts.item import Item, Message, Part
+from contracts.job import Options
+from contracts.steps import AnyStep, Generate
+from services.route.domain.prompts import Prompt
+from services.route.domain.window import Window, fitted
+from shared.errors import ItemError
+
+RENDERED = "rendered="
+TRUNCATED = "truncated="
+
+
+def render(item: Item, prompt: Prompt, options: Options, window: int) -> Item:
+    """The item with `messages` and `prompt` set.
+
+    `window` is the model's context length in tokens. What does not fit is left out, least important first (see
+    `window.py`); `passages` then holds those that the model sees, and `truncated(item)` counts what it does not.
+    Raises ItemError: `malformed` where the item lacks a variable, `too_large` where even the least does not fit, and
+    the failure of the parts where the prompt is about parts and none succeeded.
+    """
+    ready = _with_draft(item, prompt)
+    _refuse_dead_parts(ready)
+    room = Window(tokens=window - options.max_tokens, compose=lambda shorter: _compose(shorter, prompt, options))
+    seen, left_out = fitted(ready, room)
+    notes = [*item.notes, f"{RENDERED}{prompt.ref}"]
+    if left_out:
+        notes.append(f"{TRUNCATED}{left_out}")
+    return replace(
+        ready,
+        messages=_compose(seen, prompt, options),
+        prompt=prompt.ref,
+        passages=seen.passages,
+        notes=notes,
+    )
+
+
+def aimed(steps: Sequence[AnyStep], prompt: Prompt, model: str) -> list[AnyStep]:
+    """The steps with the model, and the prompt's schema where the job brought none, in the next Generate."""
+    result = list(steps)
+    for i, step in enumerate(result):
+        if isinstance(step, Generate):
+            result[i] = replace(step, model=model, schema=step.schema or prompt.schema)
+            break
+    return result
+
+
+def truncated(item: Item) -> int:
+    """How many passages, turns and parts the last prompt had to leave out or cut."""
+    return next((int(note.removeprefix(TRUNCATED)) for note in item.notes[-1:] if note.startswith(TRUNCATED)), 0)
+
+
+def times_rendered(item: Item, prompt: str) -> int:
+    """How often a prompt of this name has been rendered for the item."""
+    return sum(note.startswith(f"{RENDERED}{prompt}@") for note in item.notes)
+
+
+def _with_draft(item: Item, prompt: Prompt) -> Item:
+    if prompt.about.keep_draft and item.answer is not None:
+        return replace(item, draft=item.answer.text)
+    return item
+
+
+def _refuse_dead_parts(item: Item) -> None:
+    first = next((part.failure for part in item.parts if part.failure is not None), None)
+    if first is not None and not any(part.failure is None for part in item.parts):
+        raise ItemError(first.code, f"all {len(item.parts)} parts failed, the first: {first.reason}")
+
+
+def _compose(item: Item, prompt: Prompt, options: Options) -> list[Message]:
+    """Most stable first: system and policy, then the session's history, then passages and question."""
+    known = given(item, prompt, options)
+    try:
+        system = prompt.system.render(known).strip()
+        user = prompt.user.render(known).strip()
+    except UndefinedError as error:
+        raise ItemError("malformed", f"variables: the prompt {prompt.ref} needs one more: {error.message}") from None
+    except SecurityError as error:
+        raise ItemError("internal", f"the prompt {prompt.ref} may not do that: {error.message}") from None
+    return [Message("system", system), *item.history, Message("user", user)]
+
+
+def given(item: Item, prompt: Prompt, options: Options) -> dict[str, object]:
+    """What templates see: the item's own variables, and the names of `prompts.GIVEN`, which win."""
+    schema = options.schema or prompt.schema
+    document = item.input.document
+    return {
+        **item.input.variables,
+        "question": item.input.question,
+        "query": item.query,
+        "context": item.input.context,
+        "document": "" if document is None else document.title or document.name,
+        "passages": item.passages,
+        "parts": telling(item.parts),
+        "part": item.part,
+        "draft": item.draft,
+        "findings": [] if item.verdict is None else item.verdict.findings,
+        "schema": "" if schema is None else json.dumps(schema, ensure_ascii=False),
+        "history": item.history,
+    }
+
+
+def telling(parts: Sequence[Part]) -> list[Part]:
+    """The parts that came back with something."""
+    return [part for part in parts if part.failure is None and part.text.strip()]

@@ -1,0 +1,118 @@
+"""Patterns: the slips they open with, what they need of an input, and what they decide."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from contracts.item import DocumentRef, Input, Item, Message
+from contracts.job import Options
+from contracts.steps import AnyStep, Decide, Generate, Index, Judge, Parse, Recall, Remember, Render, Rerank, Retrieve
+from services.route.domain.options import check_options, check_slip
+from services.route.domain.pattern import Pattern
+from services.route.domain.patterns import load_patterns
+from services.route.domain.prompts import load_prompts
+from shared.errors import Rejected
+from shared.models import load_catalogue
+
+PATTERNS = load_patterns()
+PROMPTS = load_prompts()
+
+
+def kinds(steps: Sequence[AnyStep]) -> list[type]:
+    return [type(step) for step in steps]
+
+
+def test_an_unknown_pattern_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(Rejected, match=r"no such pattern 'ragg'; known are .*ingest.*noop.*rag"):
+        PATTERNS.get("ragg")
+
+
+@pytest.mark.parametrize("pattern", list(PATTERNS), ids=lambda pattern: pattern.name)
+def test_every_prompt_that_an_opening_names_exists(pattern: Pattern) -> None:
+    opening = pattern.open(Options())
+    check_slip(opening, PROMPTS)
+    assert opening
+
+
+def test_rag_retrieves_reranks_renders_generates_and_judges() -> None:
+    slip = PATTERNS.get("rag").open(Options(passages=8, max_tokens=99, stream=True))
+    assert kinds(slip) == [Retrieve, Rerank, Render, Generate, Judge]
+    assert slip[0] == Retrieve(top=30)
+    assert slip[1] == Rerank(top=8)
+    assert slip[3] == Generate(max_tokens=99, stream=True)
+
+
+def test_rag_in_a_session_recalls_first_and_remembers_last() -> None:
+    rag = PATTERNS.get("rag")
+    slip = rag.open(Options(session="s1"))
+    assert kinds(slip)[:2] == [Recall, Decide]
+    assert kinds(slip)[-1] is Remember
+    item = Item(
+        n=0,
+        input=Input(question="And with prior authorization?"),
+        history=[Message("user", "Does plan HMO-483 cover physiotherapy?"), Message("assistant", "Yes.")],
+    )
+    assert rag.amend is not None
+    assert rag.decide is not None
+    assert rag.amend(item, Options()).question == (
+        "Does plan HMO-483 cover physiotherapy And with prior authorization?".removeprefix("Does ")
+    )
+    assert rag.decide(item, Options()) == []
+
+
+def test_ingest_parses_and_indexes_and_needs_a_document() -> None:
+    ingest = PATTERNS.get("ingest")
+    assert kinds(ingest.open(Options())) == [Parse, Index]
+    assert ingest.check(Input(document=DocumentRef(name="a.md", text="x"))) is None
+    assert ingest.check(Input()) == "document: expected an object with the file's name and its claim or text, got none"
+    assert ingest.check(Input(document=DocumentRef(name="a.md"))) == (
+        "document: expected either a claim or a text, got neither"
+    )
+    assert "got both" in str(ingest.check(Input(document=DocumentRef(name="a", text="x", claim="y"))))
+
+
+def test_noop_takes_any_input_straight_to_the_model_that_does_nothing() -> None:
+    noop = PATTERNS.get("noop")
+    assert noop.open(Options()) == [Generate(model="noop")]
+    assert noop.check(Input()) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Why?", None),
+        ("x" * 32768, None),
+        ("", "question: expected 1 to 32768 characters, got 0"),
+        ("x" * 1048576, "question: expected 1 to 32768 characters, got 1048576"),
+        (" \n", "question: expected 1 to 32768 characters, got nothing but white space"),
+    ],
+)
+def test_a_question_has_1_to_32768_characters(question: str, expected: str | None) -> None:
+    assert PATTERNS.get("rag").check(Input(question=question)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(passages=0), "options.passages: expected 1 to 50, got 0"),
+        (Options(n=-1), "options.n: expected 0 to 64, got -1"),
+        (Options(temperature=3), "options.temperature: expected 0.0 to 2.0, got 3"),
+        (Options(model="gpt"), "options.model: no such model 'gpt'; known are extractive"),
+        (Options(schema={"type": "strnig"}), "options.schema: not a JSON Schema: $.type"),
+        (Options(schema={"type": "string"}), "options.schema: expected the type object or array, got 'string'"),
+    ],
+)
+def test_options_without_sense_are_refused(options: Options, expected: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        check_options(options, load_catalogue())
+    assert str(caught.value).startswith(expected)
+
+
+def test_options_that_have_sense_pass() -> None:
+    check_options(Options(schema={"type": "object"}, temperature=0.7, n=64, model="noop"), load_catalogue())
+
+
+def test_a_prompt_that_does_not_exist_is_refused_by_its_option() -> None:
+    slip = PATTERNS.get("rag").open(Options(prompt="poem"))
+    with pytest.raises(Rejected, match=r"options\.prompt: no such prompt 'poem'; known are .*rag"):
+        check_slip(slip, PROMPTS)
