@@ -53,6 +53,18 @@ class Encoder:
         hidden, _ = self._run([self._tokenizer.encode(text).ids])
         return QueryVectors(vector=_unit(hidden[0].sum(axis=0)), tokens=_unit(hidden[0][1:-1]))
 
+    def encode_tokens(self, texts: Sequence[str], batch: int = 16) -> list[QueryVectors]:
+        """Texts with their token vectors, for late interaction; batched like `encode`."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
+        found: dict[int, QueryVectors] = {}
+        for rows in _slices(order, batch):
+            hidden, _ = self._run([encodings[i].ids for i in rows])
+            for row, i in zip(hidden, rows, strict=True):
+                own = row[: len(encodings[i].ids)]
+                found[i] = QueryVectors(vector=_unit(own.sum(axis=0)), tokens=_unit(own[1:-1]))
+        return [found[i] for i in range(len(texts))]
+
     def _run(self, ids: Sequence[Sequence[int]]) -> tuple[Floats, Floats]:
         longest = max(len(row) for row in ids)
         tokens = np.zeros((len(ids), longest), dtype=np.int64)

@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from shared.encoder import MODEL_DIR
-
+# Not taken from shared.encoder: services that only count tokens should not load its ONNX runtime.
+_TOKENIZER = Path(__file__).parent / "models" / "all-MiniLM-L6-v2-int8" / "tokenizer.json"
 _ABBREVIATIONS = frozenset(
     """mr mrs ms dr prof sr jr st no nos art arts sec secs para paras cl fig figs eq ch vol pp p ed eds al etc vs v cf
     e.g i.e eg ie ca approx inc ltd corp co llc plc bros dept est gov gen col lt sgt capt rev hon pres
@@ -24,10 +25,16 @@ _LONG_LINE = 60  # a line this long that does not end a sentence was wrapped by 
 
 @cache
 def _tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(_TOKENIZER))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """Word pieces with their ids; whole words are in the order of their frequency in English."""
+    return dict(_tokenizer().get_vocab())
 
 
 def count_tokens(texts: Sequence[str]) -> list[int]:
