@@ -1,6 +1,7 @@
 """NATS service discovery: who is there. A plain request with many answers, so that any client can do the same."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -67,18 +68,36 @@ async def discover(
     return answers
 
 
+def shown(url: str) -> str:
+    """An address without its password, fit for errors."""
+    return re.sub(r"//[^@/]*@", "//", url)
+
+
 @asynccontextmanager
 async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
     """A connection that does not come back by itself; raises Unreachable where nobody answers."""
     import nats
-    from nats.errors import Error
+    from nats.errors import Error, NoServersError
 
-    async def quiet(_: Exception) -> None: ...
+    reason: Exception = NoServersError()
+
+    async def remember(error: Exception) -> None:
+        nonlocal reason
+        reason = error
 
     try:
-        nc = await nats.connect(url, connect_timeout=timeout_s, allow_reconnect=False, error_cb=quiet)
-    except (Error, OSError, TimeoutError) as error:
-        raise Unreachable(f"no NATS server answers at {url} ({error}); start one with: penstock up") from None
+        nc = await nats.connect(
+            url,
+            connect_timeout=timeout_s,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,  # nats-py takes 0 for "for ever", also here, before the first connection
+            reconnect_time_wait=0,
+            error_cb=remember,
+        )
+    except NoServersError:
+        raise Unreachable(f"no NATS server answers at {shown(url)} ({reason}); start one with: penstock up") from None
+    except (Error, OSError, ValueError) as error:
+        raise Unreachable(f"NATS at {shown(url)} refuses: {error}") from None
     try:
         yield nc
     finally:
