@@ -1,0 +1,1 @@
+"""generate: completes messages with a model."""

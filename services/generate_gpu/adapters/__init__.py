@@ -1,0 +1,1 @@
+"""Redis and NATS behind the Protocols of `domain/`."""

@@ -1,0 +1,57 @@
+"""generate: composition. Run with `python -m services.generate_gpu.app`."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from contracts.steps import Generate
+from services.generate_gpu.adapters.ledger import RedisLedger
+from services.generate_gpu.adapters.tokens import NatsTokens
+from services.generate_gpu.config import GenerateSettings
+from services.generate_gpu.domain.completion import Engine
+from services.generate_gpu.engines.extractive import Extractive
+from services.generate_gpu.engines.noop import Noop
+from services.generate_gpu.engines.openai import OpenAI
+from services.generate_gpu.handlers import Workshop, generate
+from shared.encoder import Encoder
+from shared.models import Catalogue, Model, load_catalogue
+from shared.service import Runtime, main, service
+
+
+@asynccontextmanager
+async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
+    catalogue = load_catalogue(runtime.stack.models)
+    engines = open_engines(catalogue, runtime.settings)
+    workshop = Workshop(
+        catalogue=catalogue,
+        engines=engines,
+        ledger=RedisLedger(runtime.redis, runtime.settings.ledger_ttl_s),
+        publisher=NatsTokens(runtime.bus.nc),
+        items_at_once=runtime.settings.items_at_once,
+        tries=runtime.settings.attempts,
+        cancelled=runtime.cancels.reason,
+    )
+    runtime.on(Generate, lambda task, step: generate(task, step, workshop))
+    yield
+    await asyncio.gather(*(engine.close() for engine in engines.values()))
+
+
+def open_engines(catalogue: Catalogue, settings: GenerateSettings) -> dict[str, Engine]:
+    """An engine for each model of the catalogue."""
+    return {model.name: _engine(model, settings) for model in catalogue.models}
+
+
+def _engine(model: Model, settings: GenerateSettings) -> Engine:
+    match model.engine:
+        case "extractive":
+            return Extractive(model, Encoder(), settings.reader_threads)
+        case "openai":
+            return OpenAI(model, settings.connections)
+        case "noop":
+            return Noop(model)
+
+
+app = service(GenerateSettings, build)
+
+if __name__ == "__main__":
+    main(app)

@@ -1,0 +1,16 @@
+"""Settings of generate: `PENSTOCK_GENERATE_…`."""
+
+from typing import ClassVar
+
+from shared.settings import ServiceSettings
+
+
+class GenerateSettings(ServiceSettings):
+    """How much at once, and for how long what was paid for is remembered."""
+
+    service: ClassVar[str] = "generate"
+
+    items_at_once: int = 16  # items of a shard that call the model at the same time
+    reader_threads: int = 2  # of the extractive reader
+    connections: int = 64  # to one model endpoint
+    ledger_ttl_s: int = 3600

@@ -1,0 +1,1 @@
+"""What generate decides, without I/O."""

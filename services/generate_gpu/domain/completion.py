@@ -1,0 +1,108 @@
+"""What an engine gets and gives."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec import Struct, field
+
+from contracts.item import Completion, Item, Message, Passage, Quote
+from contracts.job import Lane
+from contracts.steps import Generate
+from services.generate_gpu.domain.refusal import REFUSAL
+
+OnDelta = Callable[[str], Awaitable[None]]
+"""Takes a piece of the text as it is made."""
+
+
+class CompletionRequest(Struct, frozen=True):
+    """One call. Chat models read `messages`, the extractive reader `question` and `passages`."""
+
+    messages: list[Message]
+    question: str = ""
+    passages: list[Passage] = field(default_factory=list)
+    n: int = 1
+    temperature: float = 0.0
+    max_tokens: int = 512
+    stop: list[str] = field(default_factory=list)
+    seed: int | None = None
+    schema: dict[str, object] | None = None
+    batch: bool = False  # nobody sits and waits for it
+
+
+class Engine(Protocol):
+    """Completes messages. Safe to call many times at once."""
+
+    @property
+    def paid(self) -> bool:
+        """Whether a call costs money, so that a redelivered shard must not repeat it."""
+
+    @property
+    def instant(self) -> bool:
+        """Whether it answers without waiting for anything, so that nobody needs to watch over it."""
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        """One to `n` completions; the first carries the usage of the call. `on_delta` gets the text of the first.
+
+        Raises Retryable where it may go better later, ItemError where it will not.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections and threads."""
+
+
+def request_for(item: Item, step: Generate, lane: Lane) -> CompletionRequest:
+    """What an item asks of an engine at this step."""
+    return CompletionRequest(
+        messages=item.messages,
+        question=item.question,
+        passages=sources(item),
+        n=step.n,
+        temperature=step.temperature,
+        max_tokens=step.max_tokens,
+        stop=step.stop,
+        seed=step.seed,
+        schema=step.schema,
+        batch=lane == "batch",
+    )
+
+
+def sources(item: Item) -> list[Passage]:
+    """What a reader may quote: the passages that were found, else what the parts brought, else the given context."""
+    if item.passages:
+        return item.passages
+    if item.parts:
+        return _of_parts(item)
+    if not item.input.context:
+        return []
+    document = item.input.document
+    title = document.title or document.name if document is not None else "context"
+    return [Passage(chunk=f"context#{item.part}", document="context", title=title, text=item.input.context)]
+
+
+def _of_parts(item: Item) -> list[Passage]:
+    """The quotes of the parts keep their places in the document; a part without quotes stands for itself."""
+    found: list[Passage] = []
+    for part in item.parts:
+        own = Passage(chunk=f"part#{part.index}", document="parts", title=f"part {part.index + 1}", text=part.text)
+        found += [_quoted(quote, own) for quote in part.quotes]
+        if part.failure is None and part.text and not part.quotes and not refuses(part.text):
+            found.append(own)
+    return found
+
+
+def _quoted(quote: Quote, part: Passage) -> Passage:
+    return Passage(
+        chunk=quote.chunk or part.chunk,
+        document=quote.document,
+        title=quote.title,
+        text=quote.text,
+        section=quote.section,
+        clause=quote.clause,
+        page=quote.page,
+    )
+
+
+def refuses(text: str) -> bool:
+    """Whether a text says nothing but that the documents do not answer."""
+    said = " ".join(text.lower().split()).strip(" .\"'*")
+    return said == REFUSAL.lower().rstrip(".")

@@ -1,0 +1,93 @@
+"""JSON that a model was asked for: found in its text, and checked against the schema."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from contracts.item import Completion, Message
+from shared.errors import ItemError
+
+_FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_SHOWN = 160
+_FEEDBACK = (Path(__file__).parent / "repair.md").read_text(encoding="utf-8")
+
+Data = dict[str, object] | list[object]
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """Why a text does not fit: the place in the JSON, and what was expected there."""
+
+    path: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.expected}"
+
+
+def checker(schema: dict[str, object]) -> Draft202012Validator:
+    """A validator that never fetches anything; raises ItemError `malformed` where this is no JSON Schema."""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise ItemError("malformed", f"options.schema: not a JSON Schema: {error.json_path}: {error.message}") from None
+    return Draft202012Validator(schema, registry=Registry())
+
+
+def parsed(text: str, validator: Draft202012Validator) -> Data | Invalid:
+    """The JSON in a text, as a whole or in one fenced block, where it fits the schema."""
+    fenced = _FENCED.findall(text)
+    try:
+        data = json.loads(fenced[0] if len(fenced) == 1 else text, parse_constant=_no_constant)
+    except ValueError as error:
+        return Invalid("$", f"expected JSON, got {_short(text)} ({_short(str(error), quoted=False)})")
+    try:
+        mismatch = best_match(validator.iter_errors(data))
+    except Unresolvable as unresolvable:
+        raise ItemError("malformed", f"options.schema: cannot resolve {unresolvable.ref!r}") from None
+    if mismatch is not None:
+        return Invalid(mismatch.json_path, _expectation(mismatch))
+    if not isinstance(data, dict | list):
+        return Invalid("$", f"expected an object or an array, got {_short(text)}")
+    return data
+
+
+def feedback(request: list[Message], answer: Completion, wrong: Invalid) -> list[Message]:
+    """The messages of the one repair: the answer that did not fit, and what is wrong with it."""
+    return [*request, Message("assistant", answer.text), Message("user", _FEEDBACK.format(wrong=wrong))]
+
+
+def _expectation(error: ValidationError) -> str:
+    """What was expected and what came; jsonschema's own text repeats the whole value, however long."""
+    instance: Any = error.instance
+    got = _short(json.dumps(instance, ensure_ascii=False))
+    expected: Any = error.validator_value
+    match error.validator:
+        case "required":
+            missing = [name for name in expected if name not in instance]
+            return f"expected the fields {', '.join(missing)}, which are missing"
+        case "type":
+            wanted = expected if isinstance(expected, str) else " or ".join(expected)
+            return f"expected {wanted}, got {got}"
+        case "enum":
+            return f"expected one of {_short(json.dumps(expected, ensure_ascii=False))}, got {got}"
+        case "additionalProperties":
+            return f"expected no other fields, got {got}"
+        case _:
+            return f"expected {error.validator} {_short(json.dumps(expected, ensure_ascii=False))}, got {got}"
+
+
+def _short(text: str, *, quoted: bool = True) -> str:
+    clipped = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return repr(clipped) if quoted and not clipped.startswith(('"', "{", "[")) else clipped
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

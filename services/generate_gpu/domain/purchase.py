@@ -1,0 +1,105 @@
+"""The calls for one item: each is booked as it comes, so that none is paid for twice."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from jsonschema import Draft202012Validator
+from msgspec.structs import replace
+
+from contracts.item import Completion, Usage
+from services.generate_gpu.domain.completion import CompletionRequest, Engine
+from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
+from services.generate_gpu.domain.output import Data, Invalid, feedback, parsed
+from services.generate_gpu.domain.stream import TokenStream
+from shared.errors import ItemError, Retryable
+
+
+@dataclass
+class Purchase:
+    """Draws `n` completions that fit the schema, of which some may have been paid for before.
+
+    After an error `usage` still says what the calls have used.
+    """
+
+    engine: Engine
+    ledger: Ledger
+    entry: Entry
+    paid: Paid
+    tries: int
+    stream: TokenStream | None = None
+    _written: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def usage(self) -> Usage:
+        return sum((completion.usage for completion in self._all()), Usage())
+
+    async def completions(self, request: CompletionRequest, validator: Draft202012Validator | None) -> list[Completion]:
+        """The completions, checked where there is a schema. Raises ItemError and Retryable as engines do, and
+        ItemError `invalid_output` where nothing fits, after one repair."""
+        await self._draw(request)
+        if validator is None:
+            return self.paid.drawn
+        checked = [_checked(completion, validator) for completion in self.paid.drawn]
+        good = [completion for completion in checked if isinstance(completion, Completion)]
+        if good:
+            return good
+        wrong = next(result for result in checked if isinstance(result, Invalid))
+        repaired = _checked(await self._repaired(request, wrong), validator)
+        if isinstance(repaired, Invalid):
+            raise ItemError("invalid_output", f"the model's output does not fit the schema: {repaired}")
+        return [repaired]
+
+    async def _draw(self, request: CompletionRequest) -> None:
+        """Ask for all that are missing at once; an endpoint that gives one at a time is asked for the rest together."""
+        missing = request.n - len(self.paid.drawn)
+        if missing <= 0:
+            return await self._replay()
+        await self._call(replace(request, n=missing))
+        missing = request.n - len(self.paid.drawn)
+        more = [self._call(replace(request, n=1)) for _ in range(missing)]
+        failed = [result for result in await asyncio.gather(*more, return_exceptions=True) if result is not None]
+        if failed:
+            raise failed[0]
+        return None
+
+    async def _call(self, request: CompletionRequest) -> None:
+        fresh = await self._ask(request)
+        async with self._written:
+            self.paid = replace(self.paid, drawn=[*self.paid.drawn, *fresh])
+            await self.ledger.write(self.entry, self.paid)
+
+    async def _repaired(self, request: CompletionRequest, wrong: Invalid) -> Completion:
+        if self.paid.repair is None:
+            messages = feedback(request.messages, self.paid.drawn[0], wrong)
+            fresh = await self._ask(replace(request, messages=messages, n=1))
+            self.paid = replace(self.paid, repair=fresh[0])
+            await self.ledger.write(self.entry, self.paid)
+        assert self.paid.repair is not None, "it has just been set"
+        return self.paid.repair
+
+    async def _ask(self, request: CompletionRequest) -> list[Completion]:
+        attempt = await self.ledger.begin(self.entry)
+        if self.stream is not None:
+            self.stream.again(attempt)
+        try:
+            return await self.engine.complete(request, self.stream.send if self.stream is not None else None)
+        except Retryable as error:
+            self.paid = replace(self.paid, failures=self.paid.failures + 1)
+            await self.ledger.write(self.entry, self.paid)
+            if self.paid.failures >= self.tries:
+                raise ItemError("upstream", f"given up after {self.paid.failures} calls: {error}") from None
+            raise
+
+    async def _replay(self) -> None:
+        """What was paid for before is streamed in one piece."""
+        if self.stream is not None:
+            self.stream.again(await self.ledger.begin(self.entry))
+            await self.stream.send((self.paid.repair or self.paid.drawn[0]).text)
+
+    def _all(self) -> list[Completion]:
+        return [*self.paid.drawn, *([self.paid.repair] if self.paid.repair is not None else [])]
+
+
+def _checked(completion: Completion, validator: Draft202012Validator) -> Completion | Invalid:
+    data: Data | Invalid = parsed(completion.text, validator)
+    return data if isinstance(data, Invalid) else replace(completion, data=data)

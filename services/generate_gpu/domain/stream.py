@@ -1,0 +1,43 @@
+"""The live stream of one item's answer."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from contracts.job import TokenDelta
+
+
+class Publisher(Protocol):
+    """Sends a payload to a subject and never fails, waits for nobody."""
+
+    async def publish(self, subject: str, payload: bytes) -> None: ...
+
+
+@dataclass
+class TokenStream:
+    """Numbers the pieces of one attempt. A higher attempt tells readers to forget what came before."""
+
+    publisher: Publisher
+    subject: str
+    attempt: int = 1
+    index: int = 0
+
+    async def send(self, text: str) -> None:
+        """The next piece; an empty one is not worth a message."""
+        if text:
+            await self._publish(text, "")
+
+    async def close(self, finish_reason: str) -> None:
+        """The last delta."""
+        await self._publish("", finish_reason)
+
+    def again(self, attempt: int) -> None:
+        """Start anew under a higher number."""
+        self.attempt = attempt
+        self.index = 0
+
+    async def _publish(self, text: str, finish_reason: str) -> None:
+        delta = TokenDelta(self.index, text, self.attempt, finish_reason)
+        self.index += 1
+        await self.publisher.publish(self.subject, msgspec.json.encode(delta))

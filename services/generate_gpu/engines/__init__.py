@@ -1,0 +1,1 @@
+"""What completes messages: each engine is one file."""

@@ -1,0 +1,24 @@
+"""Answers at once with the question: for benches."""
+
+from contracts.item import Completion, Usage
+from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
+from shared.models import Model
+
+
+class Noop:
+    """Costs nothing and takes no time."""
+
+    paid = False
+    instant = True
+
+    def __init__(self, model: Model) -> None:
+        self._name = model.name
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        if on_delta is not None:
+            await on_delta(request.question)
+        answer = Completion(text=request.question, model=self._name, usage=Usage(calls=1))
+        return [answer] * request.n
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

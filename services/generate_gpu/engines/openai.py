@@ -1,0 +1,141 @@
+"""Any OpenAI-compatible endpoint, spoken to with httpx.
+
+Why not the openai library: docs/decisions/. The form of requests and answers is in `openai_wire.py`, what an error
+means in `openai_errors.py`.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import TypeVar
+
+import httpx
+import msgspec
+from msgspec.structs import replace
+
+from contracts.item import Completion, Usage
+from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
+from services.generate_gpu.engines.openai_errors import Endpoint
+from services.generate_gpu.engines.openai_wire import Chunk, Finish, Reply, Tokens, body, finish, lines
+from shared.errors import ItemError, Retryable
+from shared.models import Model
+from shared.text import count_tokens
+
+T = TypeVar("T")
+
+_LARGEST_REPLY = 16 << 20  # bytes
+_DONE = b"[DONE]"
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading the certificates takes a tenth of a second: once is enough."""
+    return httpx.create_ssl_context()
+
+
+class OpenAI:
+    """One model behind one endpoint. The key is read from the environment and leaves in the request's header only."""
+
+    paid = True
+    instant = False
+
+    def __init__(self, model: Model, connections: int = 64, environment: Mapping[str, str] = os.environ) -> None:
+        self._model = model
+        key = environment.get(model.api_key_env, "") if model.api_key_env else ""
+        self._lacks_key = bool(model.api_key_env) and not key
+        self._endpoint = Endpoint(model, key)
+        self._client = httpx.AsyncClient(
+            verify=_tls(),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(model.timeout.read, connect=model.timeout.connect),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        """See `Engine`; streams where `on_delta` is given."""
+        if self._lacks_key:
+            raise ItemError("upstream", f"{self._endpoint.name}: the variable {self._model.api_key_env} is not set")
+        try:
+            async with asyncio.timeout(self._model.timeout.total):
+                return await (self._whole(request) if on_delta is None else self._streamed(request, on_delta))
+        except (TimeoutError, httpx.TimeoutException):
+            raise Retryable(f"{self._endpoint.name} did not answer in time") from None
+        except httpx.HTTPError as error:
+            raise Retryable(f"{self._endpoint.name}: the connection failed ({type(error).__name__})") from None
+
+    async def _whole(self, request: CompletionRequest) -> list[Completion]:
+        async with self._posted(request, stream=False) as response:
+            reply = self._decoded(b"".join([piece async for piece in self._pieces(response)]), Reply)
+        if not reply.choices:
+            raise Retryable(f"{self._endpoint.name} sent no choices")
+        found = [self._completion(choice.message.text, choice.finish, request) for choice in reply.choices]
+        return self._with_usage(found[: request.n], request, reply.usage)
+
+    async def _streamed(self, request: CompletionRequest, on_delta: OnDelta) -> list[Completion]:
+        text: list[str] = []
+        ending: Finish | None = None
+        usage: Tokens | None = None
+        async with self._posted(request, stream=True) as response:
+            async for event in lines(self._pieces(response)):
+                if event == _DONE:
+                    break
+                chunk = self._decoded(event, Chunk)
+                if chunk.error is not None:
+                    raise Retryable(f"{self._endpoint.name} broke off: {self._endpoint.shown(chunk.error.message)}")
+                usage = chunk.usage or usage
+                for choice in chunk.choices[:1]:
+                    ending = finish(choice.finish_reason, choice.delta.refusal) or ending
+                    text.append(choice.delta.text)
+                    await on_delta(choice.delta.text)
+        if ending is None:
+            raise Retryable(f"{self._endpoint.name} sent half an answer")
+        return self._with_usage([self._completion("".join(text), ending, request)], request, usage)
+
+    @asynccontextmanager
+    async def _posted(self, request: CompletionRequest, *, stream: bool) -> AsyncIterator[httpx.Response]:
+        url = f"{self._model.base_url}/chat/completions"
+        async with self._client.stream("POST", url, json=body(request, self._model, stream=stream)) as response:
+            if response.status_code != httpx.codes.OK:
+                content = b"".join([piece async for piece in self._pieces(response)])
+                raise self._endpoint.error(response.status_code, response.headers, content)
+            yield response
+
+    async def _pieces(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in response.aiter_bytes():
+            size += len(piece)
+            if size > _LARGEST_REPLY:
+                raise Retryable(f"{self._endpoint.name} sent more than {_LARGEST_REPLY >> 20} MB")
+            yield piece
+
+    def _decoded(self, content: bytes, form: type[T]) -> T:
+        try:
+            return msgspec.json.decode(content, type=form)
+        except msgspec.MsgspecError as error:
+            raise Retryable(f"{self._endpoint.name} sent something else than a completion: {error}") from None
+
+    def _completion(self, text: str, ending: Finish, request: CompletionRequest) -> Completion:
+        """Raises where there is no text: an empty answer is a failure."""
+        if not text.strip() and ending == "length":
+            raise ItemError("upstream", f"{self._endpoint.name} used all {request.max_tokens} tokens before any text")
+        if not text.strip() and ending == "stop":
+            raise Retryable(f"{self._endpoint.name} sent an empty answer")
+        completion = Completion(text=text, model=self._model.name, finish_reason=ending)
+        return replace(completion, mode="refused") if ending == "refused" or refuses(text) else completion
+
+    def _with_usage(
+        self, found: Sequence[Completion], request: CompletionRequest, used: Tokens | None
+    ) -> list[Completion]:
+        """The first completion carries the usage of the call; counted by ourselves where the endpoint says nothing."""
+        if used is None:
+            prompt = sum(count_tokens([message.content for message in request.messages]))
+            usage = Usage(prompt, 0, sum(count_tokens([completion.text for completion in found])), calls=1)
+        else:
+            usage = Usage(used.prompt_tokens, used.cached_tokens, used.completion_tokens, calls=1)
+        return [replace(found[0], usage=usage), *found[1:]]

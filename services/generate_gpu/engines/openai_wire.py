@@ -1,0 +1,121 @@
+"""The OpenAI form of chat completions: the request's body, the answer's Structs, the lines of a stream."""
+
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from services.generate_gpu.domain.completion import CompletionRequest
+from shared.models import Model
+
+Finish = Literal["stop", "length", "refused"]
+
+
+class Details(Struct, frozen=True):
+    cached_tokens: int | None = None
+
+
+class Tokens(Struct, frozen=True):
+    """`usage`; cached tokens are part of the prompt tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: Details | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        details = self.prompt_tokens_details
+        return (details.cached_tokens or 0) if details is not None else 0
+
+
+class Text(Struct, frozen=True):
+    """`message` or `delta`."""
+
+    content: str | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        return self.content or self.refusal or ""
+
+
+class Choice(Struct, frozen=True):
+    message: Text
+    finish_reason: str | None = None
+
+    @property
+    def finish(self) -> Finish:
+        return finish(self.finish_reason, self.message.refusal) or "stop"
+
+
+class Reply(Struct, frozen=True):
+    choices: list[Choice]
+    usage: Tokens | None = None
+
+
+class Delta(Struct, frozen=True):
+    delta: Text = Text()
+    finish_reason: str | None = None
+
+
+class Fault(Struct, frozen=True):
+    message: str = ""
+    code: str | int | None = None
+    type: str | None = None
+
+
+class Chunk(Struct, frozen=True):
+    """One event of a stream; the last one before the end has the usage and no choices."""
+
+    choices: list[Delta] = field(default_factory=list)
+    usage: Tokens | None = None
+    error: Fault | None = None
+
+
+def finish(reason: str | None, refusal: str | None) -> Finish | None:
+    """None where the answer is not finished."""
+    if reason == "content_filter" or (reason is not None and refusal):
+        return "refused"
+    if reason == "length":
+        return "length"
+    return None if reason is None else "stop"
+
+
+def body(request: CompletionRequest, model: Model, *, stream: bool) -> dict[str, object]:
+    """The request, without the fields that would only repeat an endpoint's defaults."""
+    content: dict[str, object] = {
+        "model": model.id,
+        "messages": msgspec.to_builtins(request.messages),
+        "temperature": request.temperature,
+        model.max_tokens_as: request.max_tokens,
+    }
+    if request.n > 1:
+        content["n"] = request.n
+    if request.stop:
+        content["stop"] = request.stop
+    if request.seed is not None:
+        content["seed"] = request.seed
+    if stream:
+        content |= {"stream": True, "stream_options": {"include_usage": True}}
+    if request.schema is not None and model.structured == "json_schema":
+        answer = {"name": "answer", "schema": request.schema}
+        content["response_format"] = {"type": "json_schema", "json_schema": answer}
+    elif request.schema is not None and model.structured == "json_object":
+        content["response_format"] = {"type": "json_object"}
+    return content
+
+
+async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The data of each server-sent event.
+
+    Cut at line feeds only: httpx's own line reader also cuts at separators that may stand inside JSON.
+    """
+    rest = b""
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            if line.startswith(b"data:"):
+                yield line[5:].strip()
+    if rest.startswith(b"data:"):
+        yield rest[5:].strip()

@@ -1,0 +1,139 @@
+"""Generate: complete the messages of every item with a model."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from jsonschema import Draft202012Validator
+from msgspec.structs import replace
+
+from contracts import subjects
+from contracts.item import Failure, Item, Usage
+from contracts.steps import Generate
+from contracts.task import Task
+from services.generate_gpu.adapters.ledger import MemoryLedger
+from services.generate_gpu.domain.answer import answered, charged
+from services.generate_gpu.domain.completion import Engine, request_for
+from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
+from services.generate_gpu.domain.output import checker
+from services.generate_gpu.domain.purchase import Purchase
+from services.generate_gpu.domain.stream import Publisher, TokenStream
+from services.generate_gpu.domain.watch import unless
+from shared.errors import ItemError, Rejected, Retryable
+from shared.models import Catalogue, Model
+
+SERVICE = "generate"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the handler works with."""
+
+    catalogue: Catalogue
+    engines: Mapping[str, Engine]  # by the model's name
+    ledger: Ledger
+    publisher: Publisher
+    items_at_once: int = 16  # of a shard
+    tries: int = 5  # calls for one item that may fail before the item does
+    cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
+    clock: Callable[[], float] = time.time
+
+
+async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]:
+    """Every item with completions, and an answer where `n` is 1, in the order given.
+
+    Items are worked on at the same time; one that fails for good has its failure, the others go on. Raises Retryable
+    once all are settled, where at least one may go better later: what the others cost is booked and not paid again.
+    """
+    try:
+        bench = await _bench(task, step, workshop)
+    except (Rejected, ItemError) as error:
+        code = error.code if isinstance(error, ItemError) else "upstream"
+        return [replace(item, failure=Failure(code, str(error), SERVICE)) for item in task.items]
+    if bench.engine.instant:
+        results = [await bench.settle(item) for item in task.items]
+    else:
+        results = await asyncio.gather(*(bench.settle(item) for item in task.items))
+    again = [result for result in results if isinstance(result, Retryable)]
+    if again:
+        raise max(again, key=lambda error: error.after or 0.0)
+    return [result for result in results if isinstance(result, Item)]
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """One shard at work."""
+
+    task: Task
+    step: Generate
+    workshop: Workshop
+    model: Model
+    engine: Engine
+    ledger: Ledger
+    validator: Draft202012Validator | None
+    paid: Mapping[int, Paid]
+    gate: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
+
+    async def settle(self, item: Item) -> Item | Retryable:
+        async with self.gate:
+            stream = self._stream(item)
+            entry = Entry(self.task.id, self.task.hop, item.n)
+            paid = self.paid.get(item.n, Paid())
+            purchase = Purchase(self.engine, self.ledger, entry, paid, self.workshop.tries, stream)
+            try:
+                done = await self._completed(item, purchase)
+            except ItemError as error:
+                done = replace(item, failure=error.failure(SERVICE))
+            except Retryable as error:
+                return error
+            if stream is not None:
+                await stream.close(_finish(done))
+            return charged(done, self._priced(purchase.usage))
+
+    async def _completed(self, item: Item, purchase: Purchase) -> Item:
+        drawing = purchase.completions(request_for(item, self.step, self.task.lane), self.validator)
+        watched = drawing if self.engine.instant else unless(lambda: self._given_up(item), drawing)
+        return answered(item, await watched, self.step.n)
+
+    def _given_up(self, item: Item) -> ItemError | None:
+        reason = self.workshop.cancelled(self.task.tenant, self.task.job)
+        if reason is not None:
+            return ItemError("cancelled", reason)
+        now = self.workshop.clock()
+        if item.deadline is not None and now >= item.deadline:
+            return ItemError("deadline_exceeded", f"no answer of the model {self.model.name!r} within the deadline")
+        if self.task.deadline is not None and now >= self.task.deadline:
+            return ItemError("deadline_exceeded", "the job's deadline_s was over while the model answered")
+        return None
+
+    def _stream(self, item: Item) -> TokenStream | None:
+        if not self.step.stream or self.step.n != 1:
+            return None
+        return TokenStream(self.workshop.publisher, subjects.tokens(self.task.tenant, self.task.job, item.n))
+
+    def _priced(self, usage: Usage) -> Usage:
+        return replace(usage, cost_usd=self.model.cost(usage))
+
+
+async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
+    model = workshop.catalogue.get(step.model)
+    engine = workshop.engines[model.name]
+    ledger = workshop.ledger if engine.paid else MemoryLedger()
+    return _Bench(
+        task=task,
+        step=step,
+        workshop=workshop,
+        model=model,
+        engine=engine,
+        ledger=ledger,
+        validator=None if step.schema is None else checker(step.schema),
+        paid=await ledger.read(task.id, task.hop),
+        gate=asyncio.Semaphore(workshop.items_at_once),
+    )
+
+
+def _finish(item: Item) -> str:
+    if item.failure is not None:
+        return item.failure.code
+    return item.answer.finish_reason if item.answer is not None else "stop"
