@@ -52,7 +52,9 @@ class Bucket:
 
 PARKED = Bucket("parked", "kv", ttl_s=7 * DAY)
 CLAIMS = Bucket("claims", "objects", ttl_s=7 * DAY)
-BUCKETS = (PARKED, CLAIMS)
+LIBRARY = Bucket("library", "objects")
+"""Documents too large for a message of DOCUMENTS: kept as long as their message, so without an age."""
+BUCKETS = (PARKED, CLAIMS, LIBRARY)
 
 MSG_ID = "Nats-Msg-Id"
 EXPECT_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"

@@ -1,0 +1,1 @@
+"""Reads documents into chunks that can be cited: by section, clause and page."""

@@ -1,0 +1,1 @@
+"""Parser libraries, the child process they run in, and the bus."""
