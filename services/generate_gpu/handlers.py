@@ -51,10 +51,9 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
     except (Rejected, ItemError) as error:
         code = error.code if isinstance(error, ItemError) else "upstream"
         return [replace(item, failure=Failure(code, str(error), SERVICE)) for item in task.items]
-    if bench.engine.instant:
-        results = [await bench.settle(item) for item in task.items]
-    else:
-        results = await asyncio.gather(*(bench.settle(item) for item in task.items))
+    if bench.engine.instant and not step.stream and step.schema is None:
+        return [await bench.at_once(item) for item in task.items]
+    results = await asyncio.gather(*(bench.settle(item) for item in task.items))
     again = [result for result in results if isinstance(result, Retryable)]
     if again:
         raise max(again, key=lambda error: error.after or 0.0)
@@ -75,6 +74,11 @@ class _Bench:
     paid: Mapping[int, Paid]
     gate: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
 
+    async def at_once(self, item: Item) -> Item:
+        """Without waiting there is nothing to book, to stream or to watch over; a bench measures the rest of the way."""
+        completions = await self.engine.complete(request_for(item, self.step, self.task.lane))
+        return charged(answered(item, completions, self.step.n), completions[0].usage)
+
     async def settle(self, item: Item) -> Item | Retryable:
         async with self.gate:
             stream = self._stream(item)
@@ -93,8 +97,7 @@ class _Bench:
 
     async def _completed(self, item: Item, purchase: Purchase) -> Item:
         drawing = purchase.completions(request_for(item, self.step, self.task.lane), self.validator)
-        watched = drawing if self.engine.instant else unless(lambda: self._given_up(item), drawing)
-        return answered(item, await watched, self.step.n)
+        return answered(item, await unless(lambda: self._given_up(item), drawing), self.step.n)
 
     def _given_up(self, item: Item) -> ItemError | None:
         reason = self.workshop.cancelled(self.task.tenant, self.task.job)

@@ -4,9 +4,23 @@ from collections.abc import Sequence
 
 import pytest
 
-from contracts.item import DocumentRef, Input, Item, Message
+from contracts.item import Answer, DocumentRef, Input, Item, Message, Verdict
 from contracts.job import Options
-from contracts.steps import AnyStep, Decide, Generate, Index, Judge, Parse, Recall, Remember, Render, Rerank, Retrieve
+from contracts.steps import (
+    AnyStep,
+    Decide,
+    Generate,
+    Index,
+    Judge,
+    Parse,
+    Recall,
+    Remember,
+    Render,
+    Rerank,
+    Retrieve,
+    Scatter,
+    Sections,
+)
 from services.route.domain.options import check_options, check_slip
 from services.route.domain.pattern import Pattern
 from services.route.domain.patterns import load_patterns
@@ -116,3 +130,106 @@ def test_a_prompt_that_does_not_exist_is_refused_by_its_option() -> None:
     slip = PATTERNS.get("rag").open(Options(prompt="poem"))
     with pytest.raises(Rejected, match=r"options\.prompt: no such prompt 'poem'; known are .*rag"):
         check_slip(slip, PROMPTS)
+
+
+def test_direct_renders_the_prompt_of_the_job_and_asks_for_its_schema() -> None:
+    schema: dict[str, object] = {"type": "object"}
+    direct = PATTERNS.get("direct")
+    assert direct.open(Options(prompt="dispute", stream=True)) == [Render("dispute"), Generate(stream=True)]
+    assert direct.open(Options(schema=schema)) == [Render("direct"), Generate(schema=schema)]
+    assert kinds(direct.open(Options(session="s"))) == [Recall, Render, Generate, Remember]
+
+
+def test_self_consistency_scatters_seven_warm_samples_and_votes() -> None:
+    slip = PATTERNS.get("self-consistency").open(Options(prompt="icd-codes", vote="codes"))
+    sample: list[AnyStep] = [Render("icd-codes"), Generate(temperature=0.7)]
+    assert slip == [Scatter(slip=sample, over="samples", n=7), Judge("vote", key="codes")]
+    few = PATTERNS.get("self-consistency").open(Options(n=3, temperature=0.0))[0]
+    assert isinstance(few, Scatter)
+    assert few.n == 3
+    assert few.slip[1] == Generate(temperature=0.0)
+
+
+def test_best_of_n_draws_twelve_variants_in_one_call_and_lets_a_rubric_pick() -> None:
+    slip = PATTERNS.get("best-of-n").open(Options(prompt="collections-sms", rubric="sms"))
+    assert slip == [Render("collections-sms"), Generate(n=12, temperature=0.9), Judge("rubric", rubric="sms")]
+    assert PATTERNS.get("best-of-n").open(Options(n=4))[1] == Generate(n=4, temperature=0.9)
+
+
+REFLECT = PATTERNS.get("reflect")
+
+
+def reviewed(*rendered: str, passed: bool) -> Item:
+    """An item whose answer has just been critiqued."""
+    return Item(
+        n=0,
+        input=Input(question="Draft a reply."),
+        draft="The text.",
+        answer=Answer('{"passed": false}', data={"passed": False}, prompt="vendor-risk-critique@1", model="large"),
+        verdict=Verdict("critique", passed, findings=[] if passed else ["1: a promise"]),
+        notes=[f"rendered={prompt}@1" for prompt in rendered],
+    )
+
+
+def decided(item: Item) -> list[str]:
+    assert REFLECT.decide is not None
+    return [step.prompt for step in REFLECT.decide(item, VENDOR) if isinstance(step, Render)]
+
+
+VENDOR = Options(prompt="vendor-risk")
+DRAFT, CRITIQUE, REVISE = "vendor-risk-draft", "vendor-risk-critique", "vendor-risk-revise"
+
+
+def test_reflect_drafts_critiques_and_decides() -> None:
+    slip = REFLECT.open(VENDOR)
+    assert kinds(slip) == [Render, Generate, Render, Generate, Judge, Decide]
+    assert [step.prompt for step in slip if isinstance(step, Render)] == [DRAFT, CRITIQUE]
+    versioned = [step.prompt for step in REFLECT.open(Options(prompt="vendor-risk@1")) if isinstance(step, Render)]
+    assert versioned == [f"{DRAFT}@1", f"{CRITIQUE}@1"]
+    check_slip(slip, PROMPTS)
+
+
+def test_reflect_revises_what_has_findings_twice_at_most() -> None:
+    assert decided(reviewed(DRAFT, CRITIQUE, passed=True)) == []
+    once = reviewed(DRAFT, CRITIQUE, passed=False)
+    assert decided(once) == [REVISE, CRITIQUE]
+    twice = reviewed(DRAFT, CRITIQUE, REVISE, CRITIQUE, passed=False)
+    assert decided(twice) == [REVISE, CRITIQUE]
+    assert decided(reviewed(DRAFT, CRITIQUE, REVISE, CRITIQUE, REVISE, CRITIQUE, passed=False)) == []
+    assert decided(reviewed(DRAFT, CRITIQUE, REVISE, CRITIQUE, passed=True)) == []
+
+
+def test_reflect_answers_with_the_text_and_not_with_its_critique() -> None:
+    assert REFLECT.amend is not None
+    for rendered, wrote in (((DRAFT, CRITIQUE), DRAFT), ((DRAFT, CRITIQUE, REVISE, CRITIQUE), REVISE)):
+        answer = REFLECT.amend(reviewed(*rendered, passed=True), VENDOR).answer
+        assert answer == Answer("The text.", prompt=f"{wrote}@1", model="large")
+
+
+def test_map_reduce_summarises_sections_then_all_then_asks() -> None:
+    map_reduce = PATTERNS.get("map-reduce")
+    slip = map_reduce.open(Options())
+    assert kinds(slip) == [Sections, Scatter, Render, Generate, Decide]
+    assert isinstance(slip[1], Scatter)
+    assert slip[1].over == "parts"
+    assert slip[1].slip[0] == Render("section-summary")
+    assert map_reduce.decide is not None
+    asked = map_reduce.decide(Item(n=0, input=Input(question="Who may terminate?")), Options(stream=True))
+    assert asked == [Render("final-answer"), Generate(stream=True)]
+    check_slip(asked, PROMPTS)
+    assert map_reduce.decide(Item(n=0), Options()) == []
+    assert map_reduce.decide(Item(n=0), Options(schema={"type": "object"})) != []
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (Input(context="Long text."), None),
+        (Input(document=DocumentRef("a.pdf", claim="c1")), None),
+        (Input(question="Who?"), "document: expected a document (or a context) to read, got none"),
+        (Input(document=DocumentRef("a.pdf")), "document: expected either a claim or a text, got neither"),
+        (Input(question="x" * 40000, context="y"), "question: expected 0 to 32768 characters, got 40000"),
+    ],
+)
+def test_map_reduce_needs_something_to_read(given: Input, expected: str | None) -> None:
+    assert PATTERNS.get("map-reduce").check(given) == expected

@@ -58,8 +58,18 @@ def truncated(item: Item) -> int:
 
 
 def times_rendered(item: Item, prompt: str) -> int:
-    """How often a prompt of this name has been rendered for the item."""
-    return sum(note.startswith(f"{RENDERED}{prompt}@") for note in item.notes)
+    """How often a prompt of this name (its version does not matter) has been rendered for the item."""
+    return len(_rendered(item, prompt))
+
+
+def last_rendered(item: Item, prompt: str) -> str:
+    """Name and version as it was last rendered; empty where it was not."""
+    return next(reversed(_rendered(item, prompt)), "")
+
+
+def _rendered(item: Item, prompt: str) -> list[str]:
+    start = f"{RENDERED}{prompt.partition('@')[0]}@"
+    return [note.removeprefix(RENDERED) for note in item.notes if note.startswith(start)]
 
 
 def _with_draft(item: Item, prompt: Prompt) -> Item:

@@ -1,0 +1,25 @@
+"""Draw several variants and keep the one that scores best by a rubric."""
+
+from contracts.job import Options
+from contracts.steps import AnyStep, Generate, Judge, Render
+from services.route.domain.pattern import Pattern, in_session, samples
+
+VARIANTS = 12
+TEMPERATURE = 0.9
+
+
+def opening(options: Options) -> list[AnyStep]:
+    steps: list[AnyStep] = [
+        Render(options.prompt or "direct"),
+        Generate(
+            n=samples(options, VARIANTS),
+            temperature=TEMPERATURE if options.temperature is None else options.temperature,
+            max_tokens=options.max_tokens,
+            schema=options.schema,
+        ),
+        Judge("rubric", rubric=options.rubric),
+    ]
+    return in_session(options, steps)
+
+
+PATTERN = Pattern(name="best-of-n", title="Several variants, of which a rubric picks the best", open=opening)
