@@ -14,6 +14,9 @@ Floats = NDArray[np.float32]
 MODEL_DIR = Path(__file__).parent / "models" / "all-MiniLM-L6-v2-int8"
 DIMENSIONS = 384
 MAX_TOKENS = 256
+BATCH = 8
+"""Texts that are encoded together: on two cores larger batches are no faster, and take twice the memory."""
+_CLS, _SEP = 101, 102
 
 
 @dataclass(frozen=True)
@@ -24,56 +27,102 @@ class QueryVectors:
     tokens: Floats
 
 
+@dataclass(frozen=True)
+class PassageVectors:
+    """A passage's encoding: `vector` (384,) of the whole and `segments` (s, 384), one of each piece; of unit length."""
+
+    vector: Floats
+    segments: Floats
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of a passage that the encoder sees at once: token ids, and to which piece each belongs."""
+
+    passage: int
+    ids: list[int]
+    pieces: list[int]
+
+
 class Encoder:
     """Encodes texts to unit vectors. Safe to call from several threads; the heavy part releases the GIL."""
 
     def __init__(self, model_dir: Path = MODEL_DIR, threads: int = 2) -> None:
         self._tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not burn a core
         self._session = ort.InferenceSession(str(model_dir / "model.onnx"), options, providers=["CPUExecutionProvider"])
+        self._release = ort.RunOptions()  # gives memory back that a large batch has taken
+        self._release.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
-    def encode(self, texts: Sequence[str], batch: int = 16) -> Floats:
-        """Unit vectors, shape (len(texts), 384). Texts are sorted by length inside, so that padding stays small."""
+    def encode(self, texts: Sequence[str], batch: int = BATCH) -> Floats:
+        """Unit vectors, shape (len(texts), 384); what is beyond 256 tokens does not count."""
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
-        for rows in _slices(order, batch):
-            hidden, mask = self._run([encodings[i].ids for i in rows])
-            sums = (hidden * mask[:, :, None]).sum(axis=1)
-            vectors[rows] = _unit(sums)
+        ids = [_truncated(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        for rows in _by_length(ids, batch):
+            hidden, mask = self._run([ids[i] for i in rows], self._release)
+            vectors[rows] = _unit((hidden * mask[:, :, None]).sum(axis=1))
         return vectors
+
+    def encode_passages(self, passages: Sequence[Sequence[str]], batch: int = BATCH) -> list[PassageVectors]:
+        """Encode passages of any length, each given in its pieces (at least one).
+
+        A passage longer than 254 tokens is read in windows, and its vector is the mean over all of its tokens. A
+        piece's vector is the mean of its tokens as the passage's encoding gave them, so it costs no second pass.
+        """
+        windows = [window for n, pieces in enumerate(passages) for window in self._windows(n, pieces)]
+        whole = np.zeros((len(passages), DIMENSIONS), dtype=np.float32)
+        segments = [np.zeros((len(pieces), DIMENSIONS), dtype=np.float32) for pieces in passages]
+        for rows in _by_length([window.ids for window in windows], batch):
+            hidden, _ = self._run([windows[row].ids for row in rows], self._release)
+            for row, vectors in zip(rows, hidden, strict=True):
+                window = windows[row]
+                whole[window.passage] += vectors[: len(window.ids)].sum(axis=0)
+                np.add.at(segments[window.passage], window.pieces, vectors[1 : len(window.ids) - 1])
+        return [PassageVectors(_unit(vector), _unit(pieces)) for vector, pieces in zip(whole, segments, strict=True)]
 
     def encode_query(self, text: str) -> QueryVectors:
         """One query with its token vectors."""
-        hidden, _ = self._run([self._tokenizer.encode(text).ids])
+        hidden, _ = self._run([_truncated(self._tokenizer.encode(text).ids)])
         return QueryVectors(vector=_unit(hidden[0].sum(axis=0)), tokens=_unit(hidden[0][1:-1]))
 
-    def encode_tokens(self, texts: Sequence[str], batch: int = 16) -> list[QueryVectors]:
-        """Texts with their token vectors, for late interaction; batched like `encode`."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        order = sorted(range(len(texts)), key=lambda i: len(encodings[i].ids))
+    def encode_tokens(self, texts: Sequence[str], batch: int = BATCH) -> list[QueryVectors]:
+        """Texts with their token vectors, for late interaction; what is beyond 256 tokens does not count."""
+        ids = [_truncated(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
         found: dict[int, QueryVectors] = {}
-        for rows in _slices(order, batch):
-            hidden, _ = self._run([encodings[i].ids for i in rows])
-            for row, i in zip(hidden, rows, strict=True):
-                own = row[: len(encodings[i].ids)]
-                found[i] = QueryVectors(vector=_unit(own.sum(axis=0)), tokens=_unit(own[1:-1]))
-        return [found[i] for i in range(len(texts))]
+        for rows in _by_length(ids, batch):
+            hidden, _ = self._run([ids[i] for i in rows])
+            for row, vectors in zip(rows, hidden, strict=True):
+                own = vectors[: len(ids[row])]
+                found[row] = QueryVectors(vector=_unit(own.sum(axis=0)), tokens=_unit(own[1:-1]))
+        return [found[row] for row in range(len(texts))]
 
-    def _run(self, ids: Sequence[Sequence[int]]) -> tuple[Floats, Floats]:
+    def _windows(self, passage: int, pieces: Sequence[str]) -> Iterator[_Window]:
+        encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
+        ids = [token for encoding in encodings for token in encoding.ids]
+        owners = [piece for piece, encoding in enumerate(encodings) for _ in encoding.ids]
+        size = MAX_TOKENS - 2
+        for start in range(0, max(len(ids), 1), size):
+            stretch = slice(start, start + size)
+            yield _Window(passage, [_CLS, *ids[stretch], _SEP], owners[stretch])
+
+    def _run(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> tuple[Floats, Floats]:
         longest = max(len(row) for row in ids)
         tokens = np.zeros((len(ids), longest), dtype=np.int64)
         mask = np.zeros((len(ids), longest), dtype=np.int64)
         for row, values in enumerate(ids):
             tokens[row, : len(values)] = values
             mask[row, : len(values)] = 1
-        (hidden,) = self._session.run(["h"], {"input_ids": tokens, "attention_mask": mask})
+        (hidden,) = self._session.run(["h"], {"input_ids": tokens, "attention_mask": mask}, options)
         return np.asarray(hidden, dtype=np.float32), mask.astype(np.float32)
+
+
+def _truncated(ids: list[int]) -> list[int]:
+    return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], _SEP]
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -82,6 +131,8 @@ def _unit(vectors: Floats) -> Floats:
     return unit
 
 
-def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
+def _by_length(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Row numbers in batches of rows of about the same length, so that padding stays small."""
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     for start in range(0, len(order), size):
-        yield list(order[start : start + size])
+        yield order[start : start + size]

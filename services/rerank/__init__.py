@@ -1,0 +1,1 @@
+"""Orders passages anew and keeps the best."""

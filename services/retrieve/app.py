@@ -1,0 +1,55 @@
+"""Retrieve as a process: which engines, and what is opened and closed around them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from contracts.steps import Index, Retrieve
+from services.retrieve.adapters.log import DocumentLog
+from services.retrieve.config import RetrieveSettings
+from services.retrieve.engines import open_search
+from services.retrieve.handlers import index, retrieve
+from services.retrieve.ports import Log
+from services.retrieve.replay import replay
+from services.retrieve.search import Search
+from shared.errors import Retryable
+from shared.service import Runtime, main, service
+
+log = logging.getLogger("penstock.retrieve")
+
+PAUSE_S = 5.0
+
+
+@asynccontextmanager
+async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
+    """Open the index, take the steps, and catch up with the log of documents in the background."""
+    library = DocumentLog(runtime.bus)
+    async with open_search(runtime.settings, runtime.stack.data) as search:
+        runtime.on(Retrieve, lambda task, step: retrieve(task.items, step, search.finder, tenant=task.tenant))
+        runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
+        catching_up = asyncio.create_task(_catch_up(library, search))
+        yield
+        catching_up.cancel()
+        with suppress(asyncio.CancelledError):
+            await catching_up
+
+
+async def _catch_up(library: Log, search: Search) -> None:
+    """Replay what the index has missed; what the bus cannot give now is asked for again."""
+    while True:
+        try:
+            changed = await replay(library, search.indexer, search.statistics)
+        except Retryable as error:
+            log.warning("the log of documents: %s; trying again in %.0f s", error, PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
+            continue
+        if changed:
+            log.info("caught up with the log of documents: %d documents changed", changed)
+        return
+
+
+app = service(RetrieveSettings, build)
+
+if __name__ == "__main__":
+    main(app)

@@ -1,0 +1,1 @@
+"""What retrieve decides without I/O: terms, segments, scores."""

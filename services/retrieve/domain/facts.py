@@ -1,0 +1,121 @@
+"""What is known of a document once it is encoded: the raw material of engines and statistics."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from contracts.documents import Chunk, Document
+from services.retrieve.domain import scoring
+from services.retrieve.domain.segments import segments
+from services.retrieve.domain.terms import Counts, TermCounts, add, count, from_counter
+from services.retrieve.ports import Entry, Level, Point, facet
+from shared.encoder import Encoder, Floats
+
+
+@dataclass(frozen=True)
+class PassageFacts:
+    """A passage with its terms and vectors: `vector` (384,), `segments` (s, 384)."""
+
+    point: int
+    chunk: Chunk
+    terms: TermCounts
+    vector: Floats
+    segments: Floats
+
+
+@dataclass(frozen=True)
+class DocumentFacts:
+    """A document with at least one passage. `spread` counts, term by term, the passages that have it."""
+
+    document: Document
+    point: int
+    passages: Sequence[PassageFacts]
+    terms: TermCounts
+    spread: Counts
+    centroid: Floats  # (384,)
+
+
+def point_id(tenant: str, document: str, place: str) -> int:
+    """63 bits that say where: the same place of the same document always gets the same id."""
+    digest = blake2b("\0".join((tenant, document, place)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def encode(tenant: str, document: Document, chunks: Sequence[Chunk], encoder: Encoder) -> list[PassageFacts]:
+    """Encode some of a document's passages. The headings above a passage count as part of it, except in its segments;
+    the title counts among its words."""
+    pieces = [segments(chunk.text) for chunk in chunks]
+    headed = [
+        [heading, *some] if (heading := _heading(chunk)) else some for chunk, some in zip(chunks, pieces, strict=True)
+    ]
+    vectors = encoder.encode_passages(headed)
+    return [
+        PassageFacts(
+            point=point_id(tenant, document.id, str(chunk.ordinal)),
+            chunk=chunk,
+            terms=count(searchable(document, chunk)),
+            vector=encoded.vector,
+            segments=encoded.segments[-len(some) :],
+        )
+        for chunk, some, encoded in zip(chunks, pieces, vectors, strict=True)
+    ]
+
+
+def searchable(document: Document, chunk: Chunk) -> str:
+    """The text of a passage as words see it."""
+    return "\n".join(part for part in (document.title, _heading(chunk), chunk.text) if part)
+
+
+def _heading(chunk: Chunk) -> str:
+    """The headings above a passage, unless its text starts with the lowest of them."""
+    lowest = chunk.section.rsplit("›", 1)[-1].strip()
+    return "" if not lowest or lowest in chunk.text[: len(lowest) + 10] else chunk.section
+
+
+def gather(tenant: str, document: Document, passages: Sequence[PassageFacts]) -> DocumentFacts:
+    """Put a document's passages together."""
+    total: Floats = np.stack([passage.vector for passage in passages]).sum(axis=0)
+    having = Counter(term for passage in passages for term in passage.terms.ids.tolist())
+    return DocumentFacts(
+        document=document,
+        point=point_id(tenant, document.id, "*"),
+        passages=passages,
+        terms=add(passage.terms for passage in passages),
+        spread=from_counter(having).counts,
+        centroid=(total / max(float(np.linalg.norm(total)), 1e-9)).astype(np.float32),
+    )
+
+
+def entry(facts: DocumentFacts, mean_passage: float, mean_document: float) -> Entry:
+    """What engines index of a document: its passages, and the whole where it has more than one.
+
+    The mean lengths, in words, are the tenant's at this moment; weights in an engine choose candidates only.
+    """
+    document = facts.document
+    points = [
+        Point(
+            passage.point,
+            Level.PASSAGE,
+            searchable(document, passage.chunk),
+            passage.terms.ids,
+            weights(passage.terms, mean_passage),
+            passage.vector,
+        )
+        for passage in facts.passages
+    ]
+    if len(points) > 1:
+        text = "\n\n".join(passage.chunk.text for passage in facts.passages)
+        whole = weights(facts.terms, mean_document)
+        points.append(Point(facts.point, Level.DOCUMENT, text, facts.terms.ids, whole, facts.centroid))
+    return Entry(document.id, tuple(facet(key, value) for key, value in document.metadata.items()), points)
+
+
+def weights(counted: TermCounts, mean_length: float) -> Floats:
+    """BM25's saturation of each term, shape (terms,)."""
+    counts = counted.counts.astype(np.float64)[None, :]
+    saturated = scoring.saturation(counts, np.array([float(counted.length)]), mean_length)
+    row: Floats = saturated[0].astype(np.float32)
+    return row

@@ -1,0 +1,128 @@
+"""What retrieve needs from its engines. Each method takes the tenant first and keeps to it: there is no method that
+sees several tenants, and the engines build the tenant's filter themselves."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from contracts.documents import Document
+from services.retrieve.domain.terms import TermIds
+from shared.encoder import Floats
+
+
+class Level(StrEnum):
+    """What a point of an index stands for."""
+
+    PASSAGE = "passage"
+    DOCUMENT = "document"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a search may find within the tenant: documents by id (empty: all), and for each group of facets one of its
+    values (see `facet`)."""
+
+    documents: tuple[str, ...] = ()
+    facets: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """A passage, or a whole document, as engines index it. The id is unique among all tenants, and stays the same
+    when the same place of the same document is indexed again."""
+
+    id: int  # 63 bits
+    level: Level
+    text: str
+    terms: TermIds  # distinct, ascending
+    weights: Floats  # of each term: its BM25 saturation, without the inverse frequency
+    vector: Floats  # (384,)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document with all that engines index of it."""
+
+    document: str
+    facets: tuple[str, ...]
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class WeightedQuery:
+    """A query by words: its text, and its distinct terms with their weights (inverse frequency × occurrences)."""
+
+    text: str
+    terms: TermIds
+    weights: Floats = field(repr=False)
+
+
+class Store(Protocol):
+    """An engine that holds points."""
+
+    async def open(self) -> bool:
+        """Make ready; returns whether it was created just now, empty."""
+
+    async def replace(self, tenant: str, entry: Entry) -> None:
+        """Index a document; what was indexed of it before is gone. Durable when it returns."""
+
+    async def remove(self, tenant: str, document: str) -> None:
+        """Forget a document; one that is not there is no fault."""
+
+    async def close(self) -> None: ...
+
+
+class Vectors(Store, Protocol):
+    """Search by likeness of vectors."""
+
+    async def nearest(self, tenant: str, vector: Floats, scope: Scope, level: Level, limit: int) -> list[int]:
+        """Ids of the points with the highest cosine, best first."""
+
+
+class Words(Store, Protocol):
+    """Search by words."""
+
+    async def matching(self, tenant: str, query: WeightedQuery, scope: Scope, level: Level, limit: int) -> list[int]:
+        """Ids of the points with the highest BM25, best first; only those that have a word of the query."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """An entry of the log; `document` is None where it cannot be read any more, `fault` says why."""
+
+    sequence: int
+    tenant: str
+    id: str
+    document: Document | None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """Which log it is, and the sequence of its newest entry (0: none). A log that was made anew has another name."""
+
+    log: str
+    sequence: int
+
+
+class Library(Protocol):
+    """The documents as ingest logged them."""
+
+    async def get(self, tenant: str, document: str) -> Document | None:
+        """The last revision; None where there is no such document."""
+
+
+class Log(Library, Protocol):
+    """The log of documents in its order."""
+
+    async def head(self) -> Head:
+        """Where the log ends."""
+
+    def since(self, sequence: int) -> AsyncIterator[Logged]:
+        """Entries after a sequence up to the newest."""
+
+
+def facet(key: str, value: str) -> str:
+    """A metadata key and its value as one string to match exactly; the key cannot reach any other field."""
+    return f"{key}\x1f{value}"

@@ -1,0 +1,45 @@
+"""The index as one thing: engines, statistics, encoder, and who finds and indexes with them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from services.retrieve.adapters.statistics import Statistics
+from services.retrieve.courtesy import Courtesy
+from services.retrieve.find import Finder
+from services.retrieve.indexing import Indexer
+from services.retrieve.ports import Vectors, Words
+from shared.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Search:
+    """An open index."""
+
+    finder: Finder
+    indexer: Indexer
+    statistics: Statistics
+
+
+@asynccontextmanager
+async def opened(encoder: Encoder, statistics: Statistics, vectors: Vectors, words: Words) -> AsyncIterator[Search]:
+    """Open engines and statistics.
+
+    Where an engine is new, the statistics begin anew too, so that a replay of the log of documents fills both. New
+    statistics on an older engine need no more than the replay: it replaces point by point, and points that the
+    statistics do not know are never given out.
+    """
+    courtesy = Courtesy()
+    indexer = Indexer(encoder, statistics, [vectors, words], courtesy)
+    finder = Finder(encoder, statistics.view, vectors, words, courtesy)
+    statistics.open()
+    try:
+        if any([await store.open() for store in indexer.stores]):
+            statistics.clear()
+        yield Search(finder, indexer, statistics)
+    finally:
+        await finder.close()
+        await indexer.close()
+        for store in indexer.stores:
+            await store.close()
+        statistics.close()
