@@ -11,12 +11,12 @@ from shared.text import vocabulary
 WORD = re.compile(r"[a-z0-9à-öø-ÿ]+(?:['’](?!s\b)[a-z]+)?")
 
 STOP_WORDS = frozenset(
-    """a about also am an and any are as at be been being but by can could did do does doing done each else even ever for
-    from get gets got had has have having he her here hers him his how i if in into is isn it its itself just let many
-    may me might more most much must my name named no nor not now of off on once one only onto or other our ours out over
-    own per please s same shall she should so some such t tell than that the their theirs them then there these they this
-    those though through to too under up upon us very was we were what when where whether which while who whom whose why
-    will with within without would yes you your yours""".split()  # noqa: SIM905  a hundred quoted words would fill the page
+    """a about also am an and any are as at be been being but by can could did do does doing done each else even ever
+    for from get gets got had has have having he her here hers him his how i if in into is isn it its itself
+    just let many may me might more most much must my name named no nor not now of off on once one only onto or
+    other our ours out over own per please s same shall she should so some such t tell than that the their
+    theirs them then there these they this those though through to too under up upon us very was we were what
+    when where whether which while who whom whose why will with within without would yes you your yours""".split()  # noqa: SIM905  a hundred quoted words would fill the page
 )
 _FIRST_WORD = 1996  # the vocabulary's first whole word, "the"; from here on it is ordered by frequency
 _COMMONEST = 24000  # whole words in the vocabulary, about
