@@ -78,7 +78,9 @@ class ScriptedModel:
     key: str = ""  # where set, every call must bring it
     one_at_a_time: bool = False  # like endpoints that ignore `n`
     aborted: int = 0  # calls that the client left before their end
+    most_at_once: int = 0
     port: int = 0
+    _running: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -131,12 +133,16 @@ class ScriptedModel:
         reply = next((rule.next() for rule in self.rules if rule.pattern.search(call.prompt)), None)
         if reply is None:
             return _error(Reply(f"no rule for this prompt: {call.last[:200]}", status=404))
+        self._running += 1
+        self.most_at_once = max(self.most_at_once, self._running)
         try:
             return await self._play(request, call, reply)
         except (asyncio.CancelledError, ConnectionResetError):
             self.aborted += 1
             self._news.set()
             raise
+        finally:
+            self._running -= 1
 
     async def _play(self, request: web.Request, call: Call, reply: Reply) -> web.StreamResponse:
         await asyncio.sleep(3600 if reply.fault == "hang" else reply.delay_s)

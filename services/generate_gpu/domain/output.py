@@ -47,7 +47,7 @@ def parsed(text: str, validator: Draft202012Validator) -> Data | Invalid:
     try:
         data = json.loads(fenced[0] if len(fenced) == 1 else text, parse_constant=_no_constant)
     except ValueError as error:
-        return Invalid("$", f"expected JSON, got {_short(text)} ({_short(str(error), quoted=False)})")
+        return Invalid("$", f"expected JSON, got {_short(text)!r} ({error})")
     try:
         mismatch = best_match(validator.iter_errors(data))
     except Unresolvable as unresolvable:
@@ -67,7 +67,7 @@ def feedback(request: list[Message], answer: Completion, wrong: Invalid) -> list
 def _expectation(error: ValidationError) -> str:
     """What was expected and what came; jsonschema's own text repeats the whole value, however long."""
     instance: Any = error.instance
-    got = _short(json.dumps(instance, ensure_ascii=False))
+    got = _json(instance)
     expected: Any = error.validator_value
     match error.validator:
         case "required":
@@ -77,16 +77,19 @@ def _expectation(error: ValidationError) -> str:
             wanted = expected if isinstance(expected, str) else " or ".join(expected)
             return f"expected {wanted}, got {got}"
         case "enum":
-            return f"expected one of {_short(json.dumps(expected, ensure_ascii=False))}, got {got}"
+            return f"expected one of {_json(expected)}, got {got}"
         case "additionalProperties":
             return f"expected no other fields, got {got}"
         case _:
-            return f"expected {error.validator} {_short(json.dumps(expected, ensure_ascii=False))}, got {got}"
+            return f"expected {error.validator} {_json(expected)}, got {got}"
 
 
-def _short(text: str, *, quoted: bool = True) -> str:
-    clipped = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return repr(clipped) if quoted and not clipped.startswith(('"', "{", "[")) else clipped
+def _json(value: object) -> str:
+    return _short(json.dumps(value, ensure_ascii=False))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _no_constant(name: str) -> object:
