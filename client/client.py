@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -20,9 +21,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
+from nats.js.errors import NotFoundError
 
 from client.discovery import connected
-from client.errors import JobRejected, Unreachable
+from client.errors import JobIdInUse, JobRejected, Unreachable
 from client.follow import follow, stored
 from client.submission import ItemLike, new_job_id, submission, token
 from client.waiting import Waiting
@@ -133,17 +135,13 @@ class Penstock:
                 payload = await self.bus.payload(message.data, message.headers)
                 if not message.subject.endswith(".done"):
                     yield msgspec.json.decode(payload, type=ShardResult)
-                elif self._ends(job, message, payload):
+                elif self._read_report(job, message.subject, payload):
                     return
 
     async def report(self, job: str | Receipt, timeout_s: float | None = None) -> JobReport:
         """Wait for a job's report. Raises JobRejected, and TimedOut while it is still at work."""
         places = [subjects.result(self.tenant, _id(job), "done"), *self._rejection(job)]
-
-        def read(_: str, payload: bytes) -> JobReport | None:
-            report = msgspec.json.decode(payload, type=JobReport)
-            return _accepted(report) if report.job == _id(job) or report.state == "rejected" else None
-
+        read = partial(self._read_report, job)
         async with Waiting(self.bus, places) as waiting:
             if report := await waiting.look(read):
                 return report
@@ -153,6 +151,18 @@ class Penstock:
         """The report of a job that has ended, whatever its state; None where it has not, or there is no such job."""
         message = await self.bus.last(RESULTS, subjects.result(self.tenant, token("job", job), "done"))
         return None if message is None else msgspec.json.decode(message.data or b"", type=JobReport)
+
+    async def knows(self, job: str) -> bool:
+        """Whether the stack has anything of this job: a report, a result or an audit record."""
+        if await self.bus.last(EVENTS, subjects.events(self.tenant, token("job", job))):
+            return True
+        try:
+            await answered(
+                self.bus.js.get_msg(RESULTS.name, seq=1, subject=subjects.result(self.tenant, job, "*"), next=True)
+            )
+        except NotFoundError:
+            return False
+        return True
 
     async def tallies(self, job: str) -> AsyncGenerator[Tally, None]:
         """What each stored shard counts, without its results."""
@@ -187,12 +197,13 @@ class Penstock:
         """Where a rejection lies if the job's id is in use by another submission."""
         return [subjects.result(self.tenant, str(job.sequence), "done")] if isinstance(job, Receipt) else []
 
-    def _ends(self, job: str | Receipt, message: Msg, payload: bytes) -> bool:
+    def _read_report(self, job: str | Receipt, subject: str, payload: bytes) -> JobReport | None:
+        """A report that ends the job; None for that of another job. Raises JobRejected."""
+        own = subject == subjects.result(self.tenant, _id(job), "done")
         report = msgspec.json.decode(payload, type=JobReport)
-        if report.state != "rejected" and message.subject != subjects.result(self.tenant, _id(job), "done"):
-            return False  # a job whose id is a number like our place in the stream
-        _accepted(report)
-        return True
+        if report.state == "rejected":
+            raise (JobRejected if own else JobIdInUse)(report.error or "the job was rejected")
+        return report if own else None
 
 
 def _deltas(on_delta: Callable[[TokenDelta], None]) -> Callable[[Msg], "asyncio.Future[None]"]:
@@ -211,16 +222,12 @@ def _deltas(on_delta: Callable[[TokenDelta], None]) -> Callable[[Msg], "asyncio.
 def _answer(subject: str, payload: bytes) -> ItemResult | None:
     """The result of a job's only item, or the error of its rejection."""
     if subject.endswith(".done"):
-        _accepted(msgspec.json.decode(payload, type=JobReport))
+        report = msgspec.json.decode(payload, type=JobReport)
+        if report.state == "rejected":
+            raise JobRejected(report.error or "the job was rejected")
         return None
     shard = msgspec.json.decode(payload, type=ShardResult)
     return msgspec.structs.replace(shard.items[0], job=shard.job)
-
-
-def _accepted(report: JobReport) -> JobReport:
-    if report.state == "rejected":
-        raise JobRejected(report.error or "the job was rejected")
-    return report
 
 
 def _id(job: str | Receipt) -> str:

@@ -19,6 +19,14 @@ class JobRejected(PenstockError):
     """The stack refused a submission; the text names the field and what was expected."""
 
 
+class JobIdInUse(JobRejected):
+    """Another submission has the job's id already."""
+
+
+class Interrupted(PenstockError):
+    """The user pressed Ctrl-C."""
+
+
 class NotFound(PenstockError):
     """There is no such job, dead letter or session."""
 

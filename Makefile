@@ -1,0 +1,74 @@
+# `make help` says what there is.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup-done
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+  command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+N ?= 5000
+ARGS ?=
+
+##@ Run
+.PHONY: run up down
+run: setup ## The tour: start the stack, read the samples, ask, run a batch of 127 with 12 failures, stop
+	@$(BIN)/penstock demo $(ARGS)
+
+up: setup ## Start the embedded stack to play with (then: .venv/bin/penstock --help)
+	@$(BIN)/penstock up $(ARGS)
+
+down: setup ## Stop it
+	@$(BIN)/penstock down $(ARGS)
+
+##@ Develop
+.PHONY: setup test check format samples schemas lock
+setup: $(SETUP) ## Make .venv with everything that requirements.lock pins (again only when that has changed)
+
+test: setup ## All tests that run on this machine
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Lint, format, strict types, import rules, schemas in step
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m shared.schemas --check
+
+format: setup ## Write the code the way that check wants it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+samples: setup ## Write the sample library anew (samples/)
+	@$(BIN)/python samples/make_booklet.py
+	@$(BIN)/python samples/make_guide.py
+
+schemas: setup ## Write JSON Schemas and AsyncAPI anew from contracts/
+	@$(BIN)/python -m shared.schemas
+
+lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
+	@$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-emit-options --strip-extras --extra dev --output-file requirements.lock pyproject.toml
+
+##@ Measure
+.PHONY: bench-fanout bench-ask
+bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
+	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
+
+bench-ask: setup ## Latency of one question over all hops, with the breakdown by hop
+	@$(BIN)/python -m loadtest.bench_ask $(ARGS)
+
+##@ Help
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+$(SETUP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, none was found; install it or give its path: make PYTHON=/path/to/python3.12 setup" >&2; exit 1; }
+	@test -x $(BIN)/python && $(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,121 @@
+"""`penstock ask`"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from client.cli.options import Data, Json, NatsUrl, Tenant
+from client.cli.screen import Screen, money, seconds, table
+from client.cli.session import talk
+from client.client import Penstock
+from client.submission import new_job_id
+from contracts.item import Answer, Usage
+from contracts.job import ItemResult, Options, TokenDelta
+
+app = typer.Typer()
+
+MODES = {
+    "extractive": "extractive: sentences of the documents, word for word; no language model was asked",
+    "degraded": "degraded: no model was available, so these are sentences of the documents, word for word",
+    "refused": "refused: the documents do not answer this",
+}
+
+
+@app.command("ask")
+def command(
+    question: Annotated[str, typer.Argument(help="One question.")],
+    pattern: Annotated[str, typer.Option("--pattern", help="How it is answered: rag, direct, …")] = "rag",
+    session: Annotated[str, typer.Option("--session", help="Conversation that the question belongs to.")] = "",
+    model: Annotated[str, typer.Option("--model", help="A name of models.yaml.")] = "",
+    passages: Annotated[int, typer.Option("--passages", min=1, max=30, help="How many passages the model sees.")] = 5,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")] = 120.0,
+    data: Data = None,
+    nats_url: NatsUrl = "",
+    tenant: Tenant = "default",
+    json: Json = False,
+) -> None:
+    """Ask one question. The answer is shown as it is made, then its quotes. Exits with 1 where there is no answer."""
+    screen = Screen(json)
+    options = Options(model=model, passages=passages, session=session)
+
+    async def body(penstock: Penstock) -> ItemResult:
+        return await ask(penstock, screen, question, pattern, options, timeout)
+
+    result = talk(data, nats_url, tenant, body)
+    screen.document(result)
+    raise typer.Exit(1 if result.failure else 0)
+
+
+async def ask(
+    penstock: Penstock, screen: Screen, question: str, pattern: str, options: Options, timeout_s: float = 120.0
+) -> ItemResult:
+    """Ask, stream, and show the answer with its quotes."""
+    job = new_job_id()
+    draft = Draft()
+    started = time.monotonic()
+    try:
+        if screen.out.is_terminal and not screen.is_json:
+            with Live(console=screen.out, transient=True, refresh_per_second=15) as live:
+                draft.show = lambda text: live.update(Text(text))
+                result = await penstock.ask(question, pattern, "", draft.add, options, timeout_s, job)
+        else:
+            result = await penstock.ask(question, pattern, "", None, options, timeout_s, job)
+    except asyncio.CancelledError:  # Ctrl-C: nobody waits for the answer any more
+        await asyncio.shield(penstock.cancel(job, "the user stopped waiting"))
+        raise
+    show(screen, result, time.monotonic() - started, draft.first)
+    return result
+
+
+class Draft:
+    """The answer as far as it has come; starts over when an attempt was given up."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._attempt = 1
+        self._started = time.monotonic()
+        self.first: float | None = None  # seconds until the first piece
+        self.show: Callable[[str], object] = str  # what to do with the text so far
+
+    def add(self, delta: TokenDelta) -> None:
+        if self.first is None:
+            self.first = time.monotonic() - self._started
+        self._text = self._text + delta.text if delta.attempt == self._attempt else delta.text
+        self._attempt = delta.attempt
+        self.show(self._text)
+
+
+def show(screen: Screen, result: ItemResult, took_s: float, first_s: float | None = None) -> None:
+    """The answer or the failure, the quotes, and what it took."""
+    if result.failure:
+        screen.say(f"No answer ({result.failure.code}): {result.failure.reason}", "red")
+    elif result.answer:
+        screen.say(result.answer.text, "bold")
+        _show_quotes(screen, result.answer)
+        if note := MODES.get(result.answer.mode):
+            screen.say(note, "yellow")
+        if result.verdict and not result.verdict.passed:
+            screen.say(f"{result.verdict.check}: not passed: {'; '.join(result.verdict.findings)}", "yellow")
+    first = f" (first words after {seconds(first_s)})" if first_s is not None else ""
+    screen.say(f"{usage(result.usage)} · {seconds(took_s)}{first} · job {result.job}", "dim")
+
+
+def _show_quotes(screen: Screen, answer: Answer) -> None:
+    if not answer.quotes:
+        return
+    rows = [
+        (f"“{quote.text}”", quote.title or quote.document, quote.clause or quote.section, quote.page or "–")
+        for quote in answer.quotes
+    ]
+    screen.out.print(table("Quotes", ("quote", "document", "clause", "page"), rows, right=("page",)))
+
+
+def usage(used: Usage) -> str:
+    """Tokens and cost, in words."""
+    cached = f" ({used.cached_tokens:,} cached)" if used.cached_tokens else ""
+    return f"{used.prompt_tokens:,}{cached} + {used.completion_tokens:,} tokens · {money(used.cost_usd)}"
