@@ -1,0 +1,1 @@
+"""Benches: what Penstock does per second and per question, beside others on the same machine."""
