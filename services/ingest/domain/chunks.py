@@ -1,33 +1,20 @@
 """Cuts sections into chunks: a clause is a chunk; long text is cut at sentence ends, with overlap."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from contracts.documents import Chunk
-from services.ingest.domain.blocks import Block, Reading
+from services.ingest.domain.blocks import Reading
 from services.ingest.domain.clauses import follows, item_letter
 from services.ingest.domain.outline import Section, outline
-from shared.text import count_tokens, sentences
+from services.ingest.domain.units import Unit, text_of, units_of
+from services.ingest.domain.windows import OVERLAP, tail, windows
 
-CEILING = 1200
-FLOOR = 800
-OVERLAP = 150
-LONG_CLAUSE = 256  # a clause longer than this is cut at its items (a), (b), …
-_LONGEST_UNIT = 200
-_LONGEST_UNIT_CHARS = 2000  # a "word" of any length counts as one token
+LONG = 256  # what the encoder reads: longer clauses are cut at their items (a), (b), …, longer tables between rows
 _PATH = " › "
-
-
-class Unit(Struct, frozen=True):
-    """What is never cut: a sentence, a table row, a heading line. `block` tells which units share a paragraph."""
-
-    text: str
-    tokens: int
-    block: int
-    page: int
-    page_end: int
 
 
 class _Piece(Struct, frozen=True):
@@ -45,114 +32,75 @@ def cut(document: str, reading: Reading) -> list[Chunk]:
 
 
 def _chunk(document: str, ordinal: int, piece: _Piece) -> Chunk:
+    own = [unit for unit in piece.units if not unit.is_lead]
     return Chunk(
         id=f"{document}#{ordinal}",
         ordinal=ordinal,
         text=text_of(piece.units),
         section=piece.section,
         clause=piece.clause,
-        page=piece.units[0].page,
-        page_end=max(unit.page_end for unit in piece.units),
+        page=own[0].page,
+        page_end=max(unit.page_end for unit in own),
         tokens=sum(unit.tokens for unit in piece.units),
     )
 
 
-def text_of(units: Sequence[Unit]) -> str:
-    """Sentences of a paragraph follow each other, paragraphs and rows are parted by an empty line."""
-    parts = [units[0].text]
-    for before, unit in pairwise(units):
-        parts.append((" " if unit.block == before.block else "\n\n") + unit.text)
-    return "".join(parts)
-
-
-def units_of(blocks: Sequence[Block]) -> list[Unit]:
-    """Blocks as units of at most 200 tokens."""
-    texts = [(text, i) for i, block in enumerate(blocks) for text in _sentences(block)]
-    counts = count_tokens([text for text, _ in texts])
-    units: list[Unit] = []
-    for (text, i), tokens in zip(texts, counts, strict=True):
-        for part, size in _halved(text, tokens):
-            units.append(Unit(part, size, i, blocks[i].page, max(blocks[i].page, blocks[i].page_end)))
-    return units
-
-
-def _sentences(block: Block) -> list[str]:
-    return sentences(block.text) if block.kind == "text" else [" ".join(block.text.split())]
-
-
-def _halved(text: str, tokens: int) -> Iterator[tuple[str, int]]:
-    """A sentence beyond 200 tokens is halved at a space, or anywhere where it has none, until it fits."""
-    if tokens <= _LONGEST_UNIT and len(text) <= _LONGEST_UNIT_CHARS:
-        yield text, tokens
-        return
-    middle = text.find(" ", len(text) // 2)
-    middle = middle if middle > 0 else text.rfind(" ", 0, len(text) // 2)
-    middle = middle if middle > 0 else len(text) // 2
-    halves = [text[:middle].strip(), text[middle:].strip()]
-    for half, size in zip(halves, count_tokens(halves), strict=True):
-        yield from _halved(half, size)
-
-
 def _pieces(section: Section) -> Iterator[_Piece]:
     path = _PATH.join(section.path)
-    own = [section.heading] if section.heading else []
-    units = units_of([*own, *section.blocks])
-    if section.clause and sum(unit.tokens for unit in units) > LONG_CLAUSE:
-        for clause, part in _items(units, section.clause):
-            yield from (_Piece(window, clause, path) for window in windows(part))
-    else:
-        yield from (_Piece(window, section.clause, path) for window in windows(units))
+    heading = units_of([section.heading] if section.heading else [])
+    body = [replace(unit, block=unit.block + 1) for unit in units_of(section.blocks)]
+    if sum(unit.tokens for unit in [*heading, *body]) <= LONG:
+        yield _Piece([*heading, *body], section.clause, path)
+        return
+    for is_table, run in groupby(body, key=lambda unit: unit.is_row):
+        if is_table:
+            yield from _lots(list(run), _leading(heading), section.clause, path)
+        else:
+            yield from _prose([*heading, *run], section.clause, path)
+            heading = _leading(heading)
 
 
-def _items(units: Sequence[Unit], clause: str) -> Iterator[tuple[str, list[Unit]]]:
-    """A long clause cut at "(a)", "(b)", …: each item is led in by the words before "(a)"."""
+def _leading(units: Sequence[Unit]) -> list[Unit]:
+    return [replace(unit, is_lead=True) for unit in units]
+
+
+def _lots(rows: Sequence[Unit], heading: list[Unit], clause: str, path: str) -> Iterator[_Piece]:
+    """A table in lots of at most 256 tokens; the section says which rows, where there are several lots."""
+    lots: list[list[Unit]] = [[]]
+    for row in rows:
+        if lots[-1] and sum(unit.tokens for unit in lots[-1]) + row.tokens > LONG:
+            lots.append([])
+        lots[-1].append(row)
+    first = 1
+    for lot in lots:
+        label = f"rows {first}–{first + len(lot) - 1}" if len(lots) > 1 else ""
+        yield _Piece([*heading, *lot], clause, _PATH.join(part for part in (path, label) if part))
+        first += len(lot)
+
+
+def _prose(units: Sequence[Unit], clause: str, path: str) -> Iterator[_Piece]:
+    """A long clause cut at "(a)", "(b)", …, each item led in by the words before "(a)"; other text in windows."""
+    starts = _item_starts(units) if clause and sum(unit.tokens for unit in units) > LONG else []
+    if len(starts) < 2:
+        yield from (_Piece(window, clause, path) for window in windows(units))
+        return
+    opening = list(units[: starts[0][0]])
+    is_short = sum(unit.tokens for unit in opening) <= OVERLAP
+    if not is_short:
+        yield from (_Piece(window, clause, path) for window in windows(opening))
+    lead = _leading(opening if is_short else tail(opening))
+    ends = [start for start, _ in starts[1:]] + [len(units)]
+    for (start, letter), end in zip(starts, ends, strict=True):
+        for window in windows([*lead, *units[start:end]]):
+            yield _Piece(window, f"{clause}({letter})", path)
+
+
+def _item_starts(units: Sequence[Unit]) -> list[tuple[int, str]]:
+    """Where the items of a clause begin, and their letters."""
     starts: list[tuple[int, str]] = []
     for i, unit in enumerate(units):
         is_first = i == 0 or units[i - 1].block != unit.block
         letter = item_letter(unit.text) if is_first else ""
         if letter and follows(letter, starts[-1][1] if starts else ""):
             starts.append((i, letter))
-    if len(starts) < 2:
-        yield clause, list(units)
-        return
-    lead = list(units[: starts[0][0]])
-    lead = lead if sum(unit.tokens for unit in lead) <= OVERLAP else _tail(lead)
-    ends = [start for start, _ in starts[1:]] + [len(units)]
-    if len(lead) < starts[0][0]:
-        yield clause, list(units[: starts[0][0]])
-    for (start, letter), end in zip(starts, ends, strict=True):
-        yield f"{clause}({letter})", [*lead, *units[start:end]]
-
-
-def windows(units: Sequence[Unit]) -> Iterator[list[Unit]]:
-    """Stretches of 800–1,200 tokens, each beginning with the last 150 or so of the one before; a short text is one."""
-    left = sum(unit.tokens for unit in units)  # from `start` on
-    start, fresh = 0, 0  # a window begins at `start`; what it adds begins at `fresh`
-    while left > CEILING:
-        are_two_enough = left <= 2 * CEILING - 2 * OVERLAP
-        end = _end(units, start, fresh, max(FLOOR, (left + OVERLAP) // 2) if are_two_enough else CEILING)
-        yield list(units[start:end])
-        begin = end - len(_tail(units[fresh:end]))
-        left -= sum(unit.tokens for unit in units[start:begin])
-        start, fresh = begin, end
-    yield list(units[start:])
-
-
-def _end(units: Sequence[Unit], start: int, fresh: int, goal: int) -> int:
-    """Where a window ends: the first unit that brings it to the goal, or the last before the ceiling."""
-    size = 0
-    for i in range(start, len(units)):
-        if i > fresh and (size >= goal or size + units[i].tokens > CEILING):
-            return i
-        size += units[i].tokens
-    return len(units)
-
-
-def _tail(units: Sequence[Unit]) -> list[Unit]:
-    """The last units that make 150 tokens as nearly as whole units can; never all of them."""
-    size = 0
-    for count, unit in enumerate(reversed(units[1:])):
-        if abs(size + unit.tokens - OVERLAP) >= abs(size - OVERLAP):
-            return list(units[len(units) - count :])
-        size += unit.tokens
-    return list(units[1:])
+    return starts

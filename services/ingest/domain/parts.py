@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from contracts.item import Part
 from services.ingest.domain.blocks import Reading
-from services.ingest.domain.chunks import Unit, text_of, units_of
 from services.ingest.domain.outline import Section, outline
+from services.ingest.domain.units import Unit, text_of, units_of
 
 _FULL_ENOUGH = 0.6  # a part this full is closed before a section that would not fit whole
 

@@ -12,29 +12,26 @@ _DELIMITERS = (",", ";", "\t", "|")
 _PROBE_LINES = 20
 _NUMBER = re.compile(r"^[-+]?[\d.,]*\d[\d.,]*\s*%?$")
 _YEAR = re.compile(r"^(?:19|20)\d\d$")
-_ROWS = 6  # rows a section: few enough that a passage is about them
 _FIELD_CHARS = 100_000
 
 
 def parse(name: str, text: str) -> Reading:
-    """Rows as "column: value; …", six a section; raises ItemError `unreadable` without a header, or for ragged rows."""
+    """Rows as "column: value; …"; raises ItemError `unreadable` where the header is missing or rows are ragged."""
     rows = _rows(name, text)
     header = next(rows, None)
     if header is None:
         raise ItemError("unreadable", f"{name}: no rows; expected a header row with column names")
     names = _header(name, header[1])
     blocks: list[Block] = []
-    for count, (line, row) in enumerate(rows):
+    for line, row in rows:
         if len(row) != len(names):
             raise ItemError(
                 "unreadable", f"{name}, line {line}: expected {len(names)} fields as in the header, got {len(row)}"
             )
-        if count % _ROWS == 0:
-            blocks.append(Block(f"Rows {count + 1}–{count + _ROWS}", "heading", 1))
         blocks.append(Block(table_row(names, row), "row"))
     if not blocks:
         raise ItemError("unreadable", f"{name}: only a header; expected at least one row below it")
-    return Reading(blocks=_ended(blocks))
+    return Reading(blocks=blocks)
 
 
 def _rows(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
@@ -73,12 +70,3 @@ def _header(name: str, row: Sequence[str]) -> list[str]:
         twice = next(cell for cell in row if row.count(cell) > 1)
         raise ItemError("unreadable", f"{name}: the header names {twice!r} twice; expected different column names")
     return list(row)
-
-
-def _ended(blocks: list[Block]) -> list[Block]:
-    """The last section's heading says where the rows really end."""
-    last = max(i for i, block in enumerate(blocks) if block.kind == "heading")
-    first_row = int(blocks[last].text.split()[1].split("–")[0])
-    count = len(blocks) - last - 1
-    text = f"Row {first_row}" if count == 1 else f"Rows {first_row}–{first_row + count - 1}"
-    return [*blocks[:last], Block(text, "heading", 1), *blocks[last + 1 :]]

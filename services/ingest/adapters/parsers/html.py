@@ -12,8 +12,8 @@ _DROPPED = (
     "script, style, noscript, template, nav, footer, aside, svg, iframe, form, head link, [hidden], [role=navigation]"
 )
 _BLOCKS = frozenset(
-    """address article blockquote body br dd details div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5 h6 header
-    hr html li main ol
+    """address article blockquote body br dd details div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5 h6
+    header hr html li main ol
     p pre section summary table tbody td th thead tr ul""".split()  # noqa: SIM905  too many to quote
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
