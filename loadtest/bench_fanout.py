@@ -29,10 +29,10 @@ SLOW_FROM = 1000
 SYSTEMS = (
     System("ours", "Penstock", ours.measure),
     System("celery", "Celery chord (Redis)", peers.celery, slow=True),
-    System("taskiq", "taskiq-nats, gathered by the client", peers.taskiq),
-    System("celery_sharded", f"Celery chord, {peers.SHARD} items a task by hand", peers.celery_sharded),
-    System("taskiq_sharded", f"taskiq-nats, {peers.SHARD} items a task by hand", peers.taskiq_sharded),
-    System("raw_nats", "nats-py alone: publish, fetch, ack", raw.measure),
+    System("taskiq", "taskiq-nats", peers.taskiq),
+    System("celery_sharded", f"Celery chord, {peers.SHARD} items a task", peers.celery_sharded),
+    System("taskiq_sharded", f"taskiq-nats, {peers.SHARD} items a task", peers.taskiq_sharded),
+    System("raw_nats", "nats-py alone (ceiling)", raw.measure),
 )
 Numbers = dict[str, list[Measured]]
 
@@ -98,7 +98,7 @@ def _measure(stack: StackInfo, chosen: list[System], n: int, rounds: int) -> Num
             with screen.status(f"round {turn} of {rounds}: {system.title}"):
                 measured = system.measure(stack, n)
             numbers[system.name].append(measured)
-            screen.print(f"  round {turn}  {system.title:<42} {measured.per_second:>9,.0f} items/s")
+            screen.print(f"  round {turn}  {system.title:<32} {measured.per_second:>9,.0f} items/s")
     return numbers
 
 
