@@ -9,16 +9,15 @@ from pathlib import Path
 import msgspec
 import nats
 import pytest
-from nats.aio.msg import Msg
+from stand_in import StandIn
 
 from client.client import Penstock
 from client.errors import JobRejected, TimedOut, Unreachable, UsageError
 from client.stack import StackInfo, down, up
 from contracts import subjects
 from contracts.events import Hop
-from contracts.item import Answer, Failure, Input
-from contracts.job import ItemResult, Job, JobReport, ShardResult, TokenDelta
-from contracts.task import Tally
+from contracts.item import Answer, Input
+from contracts.job import ItemResult, JobReport, ShardResult, TokenDelta
 from shared.bus import Bus
 from shared.errors import Retryable
 
@@ -30,68 +29,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
     data = tmp_path_factory.mktemp("client")
     yield up(data, services={})
     down(data)
-
-
-class StandIn:
-    """Answers jobs item by item: two items a shard; "tokens" streams, "late" waits, bad lines fail."""
-
-    def __init__(self, bus: Bus) -> None:
-        self.bus = bus
-        self.jobs: list[Job] = []
-
-    async def take(self, message: Msg) -> None:
-        _, tenant, pattern = message.subject.split(".")
-        job = msgspec.json.decode(message.data, type=Job)
-        self.jobs.append(job)
-        if pattern == "nonsense":
-            await self.reject(tenant, job.job, job.job, "pattern: no such pattern 'nonsense'")
-        elif job.job == "in-use":
-            await self.reject(tenant, await self.last_job(), job.job, "job: the id 'in-use' is in use")
-        elif pattern != "never":
-            await self.answer(tenant, pattern, job)
-
-    async def last_job(self) -> str:
-        return str((await self.bus.js.stream_info("JOBS")).state.last_seq)
-
-    async def reject(self, tenant: str, place: str, job: str, error: str) -> None:
-        report = JobReport(job, tenant, "x", "rejected", error=error)
-        await self.bus.publish(subjects.result(tenant, place, "done"), msgspec.json.encode(report))
-
-    async def answer(self, tenant: str, pattern: str, job: Job) -> None:
-        lines = [bytes(item) for item in job.items]
-        if job.items_claim:
-            lines = (await self.bus.get_claim(job.items_claim)).split(b"\n")
-        if pattern == "tokens":
-            await self.stream(tenant, job.job)
-        items = [self.item(n, line) for n, line in enumerate(lines)]
-        for shard in range(0, len(items), 2):
-            some = items[shard : shard + 2]
-            tally = Tally(
-                succeeded=sum(i.failure is None for i in some), failed=sum(i.failure is not None for i in some)
-            )
-            await self.bus.publish(
-                subjects.result(tenant, job.job, shard // 2),
-                msgspec.json.encode(ShardResult(job.job, shard // 2, some)),
-                headers={subjects.TALLY: msgspec.json.encode(tally).decode()},
-            )
-        report = JobReport(job.job, tenant, pattern, "done", size=len(items), shards=(len(items) + 1) // 2)
-        await self.bus.publish(subjects.result(tenant, job.job, "done"), msgspec.json.encode(report))
-
-    async def stream(self, tenant: str, job: str) -> None:
-        for delta in (
-            TokenDelta(0, "wrong"),
-            TokenDelta(0, "He", attempt=2),
-            TokenDelta(1, "late word of the first"),
-            TokenDelta(1, "llo", attempt=2, finish_reason="stop"),
-        ):
-            await self.bus.nc.publish(subjects.tokens(tenant, job, 0), msgspec.json.encode(delta))
-
-    def item(self, n: int, line: bytes) -> ItemResult:
-        try:
-            given = msgspec.json.decode(line, type=Input)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return ItemResult(n, failure=Failure("malformed", str(error), "route"))
-        return ItemResult(n, id=given.id, question=given.question, answer=Answer(given.question.upper()))
 
 
 @pytest.fixture
@@ -153,7 +90,7 @@ async def test_the_same_id_of_two_tenants_is_two_submissions(penstock: Penstock,
 async def test_an_ask_streams_and_forgets_an_attempt_that_was_given_up(penstock: Penstock) -> None:
     deltas: list[TokenDelta] = []
     result = await penstock.ask("hello", pattern="tokens", on_delta=deltas.append)
-    assert result.answer == Answer("HELLO")
+    assert result.answer == Answer("HELLO", "extractive")
     assert "".join(delta.text for delta in deltas if delta.attempt == 2) == "Hello"
     assert [delta.attempt for delta in deltas] == [1, 2, 2]
 
@@ -187,13 +124,13 @@ async def test_a_job_of_several_megabytes_goes_by_claim(penstock: Penstock, stan
     receipt = await penstock.submit("rag", [Input(question="x" * 40_000) for _ in range(100)])
     items = await all_results(penstock, receipt)
     assert len(items) == 100
-    assert items[99].answer == Answer("X" * 40_000)
+    assert items[99].answer == Answer("X" * 40_000, "extractive")
     assert stand_in.jobs[-1].items == []
 
 
 async def test_a_result_too_large_for_a_message_is_fetched_from_the_store(penstock: Penstock) -> None:
     result = await penstock.ask("y" * 700_000)
-    assert result.answer == Answer("Y" * 700_000)
+    assert result.answer == Answer("Y" * 700_000, "extractive")
 
 
 async def test_what_does_not_come_in_time_says_where_to_look(penstock: Penstock) -> None:
