@@ -11,7 +11,6 @@ from services.generate_gpu.config import GenerateSettings
 from services.generate_gpu.domain.completion import Engine
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
-from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
 from shared.encoder import Encoder
 from shared.models import Catalogue, Model, load_catalogue
@@ -46,6 +45,8 @@ def _engine(model: Model, settings: GenerateSettings) -> Engine:
         case "extractive":
             return Extractive(model, Encoder(), settings.reader_threads)
         case "openai":
+            from services.generate_gpu.engines.openai import OpenAI  # 20 MB that the default catalogue needs not
+
             return OpenAI(model, settings.connections)
         case "noop":
             return Noop(model)

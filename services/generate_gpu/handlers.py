@@ -12,7 +12,7 @@ from contracts import subjects
 from contracts.item import Failure, Item, Usage
 from contracts.steps import Generate
 from contracts.task import Task
-from services.generate_gpu.adapters.ledger import MemoryLedger
+from services.generate_gpu.adapters.ledger import CountOnly, MemoryLedger
 from services.generate_gpu.domain.answer import answered, charged
 from services.generate_gpu.domain.completion import Engine, request_for
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
@@ -75,7 +75,7 @@ class _Bench:
     gate: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
 
     async def at_once(self, item: Item) -> Item:
-        """Without waiting there is nothing to book, to stream or to watch over; a bench measures the rest of the way."""
+        """Without waiting there is nothing to book or to watch over; a bench measures the rest of the way."""
         completions = await self.engine.complete(request_for(item, self.step, self.task.lane))
         return charged(answered(item, completions, self.step.n), completions[0].usage)
 
@@ -122,7 +122,7 @@ class _Bench:
 async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
     model = workshop.catalogue.get(step.model)
     engine = workshop.engines[model.name]
-    ledger = workshop.ledger if engine.paid else MemoryLedger()
+    ledger = _ledger(workshop.ledger, engine, step)
     return _Bench(
         task=task,
         step=step,
@@ -134,6 +134,13 @@ async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
         paid=await ledger.read(task.id, task.hop),
         gate=asyncio.Semaphore(workshop.items_at_once),
     )
+
+
+def _ledger(shared: Ledger, engine: Engine, step: Generate) -> Ledger:
+    """What costs nothing is not booked; a stream needs its attempts counted across redeliveries all the same."""
+    if engine.paid:
+        return shared
+    return CountOnly(shared) if step.stream else MemoryLedger()
 
 
 def _finish(item: Item) -> str:

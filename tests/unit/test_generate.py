@@ -16,7 +16,7 @@ from contracts.steps import Generate
 from contracts.task import Task
 from services.generate_gpu.adapters.ledger import MemoryLedger
 from services.generate_gpu.domain.completion import Engine
-from services.generate_gpu.domain.ledger import Paid
+from services.generate_gpu.domain.ledger import Entry, Paid
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
@@ -274,6 +274,36 @@ async def test_a_repeated_stream_comes_under_a_higher_attempt(bench: Bench) -> N
     again = [delta for _, delta in bench.listener.heard][3:]
     assert [(delta.attempt, delta.text) for delta in again] == [(3, "Lyon."), (3, "")]
     assert bench.model.calls() == 2, "a replay costs nothing"
+
+
+async def test_a_stream_that_costs_nothing_numbers_its_attempts_too(bench: Bench) -> None:
+    task = shard(item(0))
+    for _ in range(2):
+        await bench.run(task, model="noop", stream=True)
+    assert [delta.attempt for _, delta in bench.listener.heard] == [1, 1, 2, 2]
+    assert bench.ledger.booked == {}
+
+
+async def test_an_empty_sample_is_drawn_again_and_the_others_are_kept(bench: Bench) -> None:
+    bench.model.when("question", Reply(texts=["a", " ", "b"]), "c")
+    (done,) = await bench.run(shard(item(0)), n=3)
+    assert [completion.text for completion in done.completions] == ["a", "b", "c"]
+    assert done.usage.calls == 2
+
+
+class Unwritable(MemoryLedger):
+    async def write(self, entry: Entry, paid: Paid) -> None:
+        raise Retryable("the ledger in Redis does not answer")
+
+
+async def test_an_answer_that_cannot_be_booked_is_used_all_the_same(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.ledger = Unwritable()
+    bench.model.when("question", "fine")
+    (done,) = await bench.run(shard(item(0)))
+    assert done.answer is not None
+    assert "item 0 of acme/j1/0 is not booked" in caplog.text
 
 
 async def test_a_failed_stream_ends_with_the_code_of_the_failure(bench: Bench) -> None:

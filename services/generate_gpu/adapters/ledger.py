@@ -9,7 +9,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.generate_gpu.domain.ledger import Entry, Paid
+from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
 from shared.errors import Retryable
 
 _CALLS = b"calls:"
@@ -71,6 +71,22 @@ class MemoryLedger:
     async def begin(self, entry: Entry) -> int:
         self.calls[entry] += 1
         return self.calls[entry]
+
+
+@dataclass(frozen=True)
+class CountOnly:
+    """Books nothing and counts calls: engines that cost nothing still number the attempts of their streams."""
+
+    counter: Ledger
+
+    async def read(self, task: str, hop: int) -> dict[int, Paid]:
+        return {}
+
+    async def write(self, entry: Entry, paid: Paid) -> None:
+        """There is nothing to book."""
+
+    async def begin(self, entry: Entry) -> int:
+        return await self.counter.begin(entry)
 
 
 def _key(task: str, hop: int) -> str:

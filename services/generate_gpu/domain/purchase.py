@@ -1,6 +1,7 @@
 """The calls for one item: each is booked as it comes, so that none is paid for twice."""
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 
 from jsonschema import Draft202012Validator
@@ -12,6 +13,8 @@ from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
 from services.generate_gpu.domain.output import Data, Invalid, feedback, parsed
 from services.generate_gpu.domain.stream import TokenStream
 from shared.errors import ItemError, Retryable
+
+log = logging.getLogger("penstock.generate")
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Purchase:
     paid: Paid
     tries: int
     stream: TokenStream | None = None
-    _written: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _booking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def usage(self) -> Usage:
@@ -64,16 +67,15 @@ class Purchase:
 
     async def _call(self, request: CompletionRequest) -> None:
         fresh = await self._ask(request)
-        async with self._written:
-            self.paid = replace(self.paid, drawn=[*self.paid.drawn, *fresh])
-            await self.ledger.write(self.entry, self.paid)
+        self.paid = replace(self.paid, drawn=[*self.paid.drawn, *fresh])
+        await self._book()
 
     async def _repaired(self, request: CompletionRequest, wrong: Invalid) -> Completion:
         if self.paid.repair is None:
             messages = feedback(request.messages, self.paid.drawn[0], wrong)
             fresh = await self._ask(replace(request, messages=messages, n=1))
             self.paid = replace(self.paid, repair=fresh[0])
-            await self.ledger.write(self.entry, self.paid)
+            await self._book()
         assert self.paid.repair is not None, "it has just been set"
         return self.paid.repair
 
@@ -85,10 +87,18 @@ class Purchase:
             return await self.engine.complete(request, self.stream.send if self.stream is not None else None)
         except Retryable as error:
             self.paid = replace(self.paid, failures=self.paid.failures + 1)
-            await self.ledger.write(self.entry, self.paid)
+            await self._book()
             if self.paid.failures >= self.tries:
                 raise ItemError("upstream", f"given up after {self.paid.failures} calls: {error}") from None
             raise
+
+    async def _book(self) -> None:
+        """One writing at a time, so that the last one has everything. What cannot be booked is used all the same."""
+        async with self._booking:
+            try:
+                await self.ledger.write(self.entry, self.paid)
+            except Retryable as error:
+                log.warning("item %d of %s is not booked: %s", self.entry.n, self.entry.task, error)
 
     async def _replay(self) -> None:
         """What was paid for before is streamed in one piece."""

@@ -74,8 +74,9 @@ class OpenAI:
             reply = self._decoded(b"".join([piece async for piece in self._pieces(response)]), Reply)
         if not reply.choices:
             raise Retryable(f"{self._endpoint.name} sent no choices")
-        found = [self._completion(choice.message.text, choice.finish, request) for choice in reply.choices]
-        return self._with_usage(found[: request.n], request, reply.usage)
+        told = [choice for choice in reply.choices if choice.message.text.strip()] or reply.choices[:1]
+        found = [self._completion(choice.message.text, choice.finish, request) for choice in told[: request.n]]
+        return self._with_usage(found, request, reply.usage)
 
     async def _streamed(self, request: CompletionRequest, on_delta: OnDelta) -> list[Completion]:
         text: list[str] = []
