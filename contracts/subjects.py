@@ -61,6 +61,7 @@ EXPECT_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
 CLAIM = "Penstock-Claim"  # the payload lies in the object store under this name
+CLAIM_BUCKET = "Penstock-Claim-Bucket"  # the bucket of the claim, where it is not CLAIMS
 REPLY = "Penstock-Reply"  # where the answer to an ask is wanted
 TALLY = "Penstock-Tally"  # JSON of a Tally
 SHARD = "Penstock-Shard"  # <group> <index> <item numbers>: enough to fail the items of a task that cannot be read

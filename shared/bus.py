@@ -24,7 +24,17 @@ from nats.js.api import (
 from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 from nats.js.object_store import ObjectStore
 
-from contracts.subjects import BUCKETS, CLAIM, CLAIMS, EXPECT_LAST_SUBJECT_SEQUENCE, MSG_ID, PARKED, STREAMS, Stream
+from contracts.subjects import (
+    BUCKETS,
+    CLAIM,
+    CLAIM_BUCKET,
+    CLAIMS,
+    EXPECT_LAST_SUBJECT_SEQUENCE,
+    MSG_ID,
+    PARKED,
+    STREAMS,
+    Stream,
+)
 from shared.errors import Poison, Retryable
 
 CLAIM_BYTES = 512 * 1024
@@ -98,8 +108,8 @@ class Bus:
 
     async def payload(self, data: bytes, headers: Mapping[str, str] | None) -> bytes:
         """A message's payload, fetched from the object store where the message carries only the claim."""
-        name = (headers or {}).get(CLAIM)
-        return await self.get_claim(name) if name else data
+        head = headers or {}
+        return await self.get_claim(head[CLAIM], head.get(CLAIM_BUCKET, CLAIMS.name)) if CLAIM in head else data
 
     async def _check_in(self, payload: bytes, headers: dict[str, str]) -> bytes:
         if len(payload) <= CLAIM_BYTES:
@@ -120,19 +130,19 @@ class Bus:
         await answered(store.put(name, data))
         return name
 
-    async def get_claim(self, name: str) -> bytes:
+    async def get_claim(self, name: str, bucket: str = CLAIMS.name) -> bytes:
         """Fetch bytes by name; raises Poison where there is no such object (any more)."""
-        store = await self.objects()
+        store = await self.objects(bucket)
         try:
             found = await answered(store.get(name))
         except NotFoundError:
-            raise Poison(f"claim {name}: no such object in the store {CLAIMS.name!r}; it may have expired") from None
+            raise Poison(f"claim {name}: no such object in the store {bucket!r}; it may have expired") from None
         return found.data or b""
 
-    async def objects(self) -> ObjectStore:
-        if CLAIMS.name not in self._objects:
-            self._objects[CLAIMS.name] = await answered(self.js.object_store(CLAIMS.name))
-        return self._objects[CLAIMS.name]
+    async def objects(self, bucket: str = CLAIMS.name) -> ObjectStore:
+        if bucket not in self._objects:
+            self._objects[bucket] = await answered(self.js.object_store(bucket))
+        return self._objects[bucket]
 
     async def park(self, group: str, payload: bytes) -> None:
         """Keep what waits for a group: a KV entry, written as a plain publish so that the claim check applies."""

@@ -7,14 +7,12 @@ from collections.abc import AsyncIterator
 
 import msgspec
 from msgspec import Struct
-from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
-from nats.js.object_store import ObjectStore
 
 from contracts.documents import Document
-from contracts.subjects import CLAIM, DOCUMENTS, LIBRARY, documents
-from shared.bus import answered, headers_of
+from contracts.subjects import CLAIM, DOCUMENTS, documents
+from shared.bus import Bus, answered, headers_of
 from shared.errors import Poison
 
 
@@ -27,11 +25,10 @@ class Logged(Struct, frozen=True):
 
 
 class Library:
-    """Reads DOCUMENTS. Raises Retryable where NATS does not answer, Poison where a document cannot be decoded."""
+    """Reads DOCUMENTS. Raises Retryable where NATS does not answer, Poison where a document cannot be read."""
 
-    def __init__(self, js: JetStreamContext) -> None:
-        self._js = js
-        self._store: ObjectStore | None = None
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
 
     async def get(self, tenant: str, document: str) -> Document | None:
         """The last revision of a document; None where there never was one; without chunks where it was removed."""
@@ -41,58 +38,57 @@ class Library:
     async def find(self, tenant: str, document: str) -> Logged | None:
         """The same, with its place in the log."""
         subject = documents(tenant, document)
-        seen = 0
-        while True:
+        message = await self._last(subject)
+        while message is not None:
             try:
-                message = await answered(self._js.get_last_msg(DOCUMENTS.name, subject, direct=True))
-            except NotFoundError:
-                return None
-            sequence = message.seq or 0
-            data = await self._payload(message)
-            if data is not None:
-                return Logged(sequence, _decode(subject, data), headers_of(message).get(CLAIM, ""))
-            if sequence == seen:
-                raise Poison(f"{subject}: its text is not in the bucket {LIBRARY.name!r}; ingest the document again")
-            seen = sequence  # replaced while we read: its next revision is there by now
+                return await self._logged(message)
+            except Poison:
+                newer = await self._last(subject)
+                if newer is None or newer.seq == message.seq:
+                    raise
+                message = newer  # replaced while we read, and its object deleted
+        return None
 
     async def replay(self, after_sequence: int = 0) -> AsyncIterator[tuple[int, Document]]:
         """Every document whose last revision was logged after that sequence, oldest first; ends at the end of the log.
 
-        What is replaced meanwhile is skipped here and comes with its new revision.
+        What is replaced meanwhile comes with its new revision.
         """
         sequence = after_sequence
         while (message := await self._next(sequence + 1)) is not None:
-            sequence = message.seq or 0
-            data = await self._payload(message)
-            if data is not None:
-                yield sequence, _decode(message.subject or "", data)
-            elif (last := await self._next(sequence)) is not None and last.seq == sequence:
-                raise Poison(f"{message.subject}: its text is not in the bucket {LIBRARY.name!r}; ingest it again")
+            try:
+                logged = await self._logged(message)
+            except Poison:
+                again = await self._next(message.seq or 0)
+                if again is not None and again.seq == message.seq:
+                    raise
+                continue  # replaced while we read
+            sequence = logged.sequence
+            yield sequence, logged.document
+
+    async def _last(self, subject: str) -> RawStreamMsg | None:
+        try:
+            return await answered(self._bus.js.get_last_msg(DOCUMENTS.name, subject, direct=True))
+        except NotFoundError:
+            return None
 
     async def _next(self, sequence: int) -> RawStreamMsg | None:
         """The first message from that sequence on. One request each: no consumer whose state could get lost."""
+        any_document = DOCUMENTS.subjects[0]
         try:
             return await answered(
-                self._js.get_msg(DOCUMENTS.name, seq=sequence, subject=DOCUMENTS.subjects[0], next=True, direct=True)
+                self._bus.js.get_msg(DOCUMENTS.name, seq=sequence, subject=any_document, next=True, direct=True)
             )
         except NotFoundError:
             return None
 
-    async def _payload(self, message: RawStreamMsg) -> bytes | None:
-        """The message's payload; None where it lies in the bucket and is not there any more."""
-        claim = headers_of(message).get(CLAIM)
-        if not claim:
-            return message.data or b""
-        if self._store is None:
-            self._store = await answered(self._js.object_store(LIBRARY.name))
+    async def _logged(self, message: RawStreamMsg) -> Logged:
+        head = headers_of(message)
+        subject = message.subject or ""
         try:
-            return (await answered(self._store.get(claim))).data or b""
-        except NotFoundError:
-            return None
-
-
-def _decode(subject: str, data: bytes) -> Document:
-    try:
-        return msgspec.msgpack.decode(data, type=Document)
-    except msgspec.MsgspecError as error:
-        raise Poison(f"{subject}: not a document ({error})") from None
+            data = await self._bus.payload(message.data or b"", head)
+            return Logged(message.seq or 0, msgspec.msgpack.decode(data, type=Document), head.get(CLAIM, ""))
+        except Poison as error:
+            raise Poison(f"{subject}: {error}; ingest the document again") from None
+        except msgspec.MsgspecError as error:
+            raise Poison(f"{subject}: not a document ({error})") from None

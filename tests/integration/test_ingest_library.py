@@ -1,5 +1,6 @@
 """Documents in the log: written by ingest, read by whoever needs them, on a real nats-server."""
 
+import asyncio
 import shutil
 import socket
 import subprocess
@@ -52,7 +53,7 @@ async def bus(url: str) -> AsyncIterator[Bus]:
         await bus.js.create_object_store(bucket.name, ObjectStoreConfig(bucket=bucket.name, ttl=bucket.ttl_s))
     yield bus
     for name in (log.name, f"OBJ_{subjects.CLAIMS.name}", f"OBJ_{subjects.LIBRARY.name}"):
-        await bus.js.delete_stream(name)
+        await bus.js.purge_stream(name)
     await nc.close()
 
 
@@ -81,18 +82,18 @@ async def stored(bus: Bus) -> list[str]:
 async def test_what_was_published_last_is_read(bus: Bus, library: BusLibrary) -> None:
     await library.publish(document(revision="r1"))
     await library.publish(document(revision="r2", text="Leave is 30 days."))
-    found = await Library(bus.js).get("acme", "policy")
+    found = await Library(bus).get("acme", "policy")
     assert found is not None
     assert (found.revision, found.chunks[0].text) == ("r2", "0 Leave is 30 days.")
 
 
 async def test_a_document_that_never_was_is_none(bus: Bus) -> None:
-    assert await Library(bus.js).get("acme", "nothing") is None
+    assert await Library(bus).get("acme", "nothing") is None
 
 
 async def test_other_tenants_documents_are_not_found(bus: Bus, library: BusLibrary) -> None:
     await library.publish(document())
-    assert await Library(bus.js).get("other", "policy") is None
+    assert await Library(bus).get("other", "policy") is None
 
 
 async def test_a_revision_published_twice_is_logged_once(bus: Bus, library: BusLibrary) -> None:
@@ -101,6 +102,16 @@ async def test_a_revision_published_twice_is_logged_once(bus: Bus, library: BusL
     await library.publish(document())
     await BusLibrary(bus).publish(document())
     assert (await bus.js.stream_info(subjects.DOCUMENTS.name)).state.last_seq == before
+
+
+async def test_two_workers_that_publish_at_the_same_time_log_one_revision_each(bus: Bus) -> None:
+    before = (await bus.js.stream_info(subjects.DOCUMENTS.name)).state.last_seq
+    workers = [BusLibrary(bus) for _ in range(6)]
+    await asyncio.gather(*(worker.publish(document(revision=f"r{i % 2}")) for i, worker in enumerate(workers)))
+    found = await Library(bus).find("acme", "policy")
+    assert found is not None
+    assert found.document.revision in {"r0", "r1"}
+    assert before < found.sequence <= before + len(workers)
 
 
 async def test_going_back_to_an_old_revision_within_the_dedupe_window_counts(bus: Bus, library: BusLibrary) -> None:
@@ -116,7 +127,7 @@ async def test_a_large_document_goes_through_the_bucket_that_does_not_expire(bus
     message = await bus.js.get_last_msg(subjects.DOCUMENTS.name, subjects.documents("acme", "large"))
     assert not message.data
     assert await stored(bus) == [(message.headers or {})[subjects.CLAIM]]
-    assert await Library(bus.js).get("acme", "large") == large()
+    assert await Library(bus).get("acme", "large") == large()
     status = await (await bus.js.object_store(subjects.LIBRARY.name)).status()
     assert status.ttl in (None, 0)
 
@@ -136,17 +147,17 @@ async def test_a_document_whose_object_is_lost_says_so(bus: Bus, library: BusLib
     for name in await stored(bus):
         await store.delete(name)
     with pytest.raises(Poison, match=r"documents\.acme\.large.*ingest the document again"):
-        await Library(bus.js).get("acme", "large")
+        await Library(bus).get("acme", "large")
 
 
 async def test_replay_gives_the_last_revision_of_each_document_and_ends(bus: Bus, library: BusLibrary) -> None:
     for each in (document("a"), document("b"), large("c"), document("a", "r2")):
         await library.publish(each)
-    replayed = [(sequence, found.id, found.revision) async for sequence, found in Library(bus.js).replay()]
+    replayed = [(sequence, found.id, found.revision) async for sequence, found in Library(bus).replay()]
     assert [(name, revision) for _, name, revision in replayed] == [("b", "r1"), ("c", "r1"), ("a", "r2")]
     middle = replayed[0][0]
-    assert [found.id async for _, found in Library(bus.js).replay(middle)] == ["c", "a"]
-    assert [found.id async for _, found in Library(bus.js).replay(replayed[-1][0])] == []
+    assert [found.id async for _, found in Library(bus).replay(middle)] == ["c", "a"]
+    assert [found.id async for _, found in Library(bus).replay(replayed[-1][0])] == []
 
 
 async def test_an_upload_is_read_and_limits_hold_before_it_is_loaded(bus: Bus) -> None:
@@ -172,6 +183,6 @@ async def test_parse_from_upload_to_log_and_back(bus: Bus, library: BusLibrary) 
     assert again[0].document is not None
     assert (first[0].document.id, first[0].document.chunks, first[0].document.unchanged) == ("policy-md", 1, False)
     assert again[0].document.unchanged
-    logged = await Library(bus.js).get("acme", "policy-md")
+    logged = await Library(bus).get("acme", "policy-md")
     assert logged is not None
     assert (logged.title, logged.metadata, logged.chunks[0].clause) == ("Leave", {"plan": "A"}, "4.2")

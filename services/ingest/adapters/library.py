@@ -2,13 +2,12 @@
 
 import msgspec
 from nats.js.errors import NotFoundError
-from nats.js.object_store import ObjectStore
 
 from contracts.documents import Document
-from contracts.subjects import CLAIM, CLAIMS, LIBRARY, documents
-from shared.bus import CLAIM_BYTES, Bus, answered
+from contracts.subjects import CLAIM, CLAIM_BUCKET, CLAIMS, EXPECT_LAST_SUBJECT_SEQUENCE, LIBRARY, documents
+from shared.bus import CLAIM_BYTES, Bus, WrittenBefore, answered
 from shared.errors import ItemError
-from shared.library import Library, Logged
+from shared.library import Library
 
 
 class BusFiles:
@@ -36,40 +35,44 @@ class BusLibrary:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._log = Library(bus.js)
-        self._store: ObjectStore | None = None
+        self._log = Library(bus)
 
     async def get(self, tenant: str, document: str) -> Document | None:
         return await self._log.get(tenant, document)
 
     async def publish(self, document: Document) -> None:
-        """Log a revision. Its message id names the one before, so that going back to an old text counts too."""
-        before = await self._log.find(document.tenant, document.id)
-        if before is not None and before.document.revision == document.revision:
-            return
-        subject = documents(document.tenant, document.id)
-        sequence = before.sequence if before else 0
-        payload = msgspec.msgpack.encode(document)
-        headers = {}
-        if len(payload) > CLAIM_BYTES:
-            headers[CLAIM] = await self._put(f"{document.tenant}.{document.id}.{document.revision}.{sequence}", payload)
-            payload = b""
-        await self._bus.publish(subject, payload, msg_id=f"{subject}.{document.revision}.{sequence}", headers=headers)
-        await self._forget(before)
+        """Log a revision in the place of the one before.
 
-    async def _put(self, name: str, payload: bytes) -> str:
-        await answered((await self._objects()).put(name, payload))
-        return name
-
-    async def _forget(self, before: Logged | None) -> None:
-        """Delete the object of the revision that was replaced."""
-        if before is not None and before.claim:
+        Written only where that one still is the last: a message id would forget after the dedupe window, and drop a
+        text that came back within it.
+        """
+        while True:
+            before = await self._log.find(document.tenant, document.id)
+            if before is not None and before.document.revision == document.revision:
+                return
             try:
-                await answered((await self._objects()).delete(before.claim))
-            except NotFoundError:
-                return  # a second worker was faster
+                await self._write(document, before.sequence if before else 0)
+            except WrittenBefore:
+                continue  # another worker was faster: with the same revision, or with one that this one replaces
+            if before is not None and before.claim:
+                await self._forget(before.claim)
+            return
 
-    async def _objects(self) -> ObjectStore:
-        if self._store is None:
-            self._store = await answered(self._bus.js.object_store(LIBRARY.name))
-        return self._store
+    async def _write(self, document: Document, before: int) -> None:
+        subject = documents(document.tenant, document.id)
+        payload = msgspec.msgpack.encode(document)
+        headers = {EXPECT_LAST_SUBJECT_SEQUENCE: str(before)}
+        if len(payload) > CLAIM_BYTES:
+            name = f"{document.tenant}.{document.id}.{document.revision}.{before}"
+            await answered((await self._bus.objects(LIBRARY.name)).put(name, payload))
+            headers |= {CLAIM: name, CLAIM_BUCKET: LIBRARY.name}
+            payload = b""
+        await self._bus.publish(subject, payload, headers=headers)
+
+    async def _forget(self, claim: str) -> None:
+        """Delete the object of the revision that was replaced."""
+        store = await self._bus.objects(LIBRARY.name)
+        try:
+            await answered(store.delete(claim))
+        except NotFoundError:
+            return  # a second worker was faster
