@@ -37,6 +37,11 @@ def vocabulary() -> dict[str, int]:
     return dict(_tokenizer().get_vocab())
 
 
+def token_spans(text: str) -> list[tuple[int, int]]:
+    """Where each word piece of a text stands in it: start and end, in characters."""
+    return list(_tokenizer().encode(text, add_special_tokens=False).offsets)
+
+
 def count_tokens(texts: Sequence[str]) -> list[int]:
     """Word pieces of each text, without special tokens."""
     return [len(e.ids) for e in _tokenizer().encode_batch_fast(list(texts), add_special_tokens=False)]

@@ -2,44 +2,65 @@
 
 import re
 
+from services.generate_gpu.domain.question import Question
 from services.generate_gpu.domain.scoring import Scored
 from services.generate_gpu.domain.units import Unit
+from shared.terms import terms
 
 SENTENCES = 3
 FAR = 0.22  # a sentence this much weaker than the best one adds words, not an answer
 _EXCEPTION = re.compile(
-    r"^(?:however|except|unless|but|exceptions?|provided|only|this (?:does|do) not|nevertheless|notwithstanding|"
-    r"otherwise)\b",
+    r"^(?:however|except|unless|exceptions?|provided that|this (?:does|do) not|notwithstanding|otherwise)\b",
     re.IGNORECASE,
 )
-_EXCEPTION_BONUS = 0.15
 _POINTS_BACK = re.compile(r"^(?:it|its|they|their|he|she|his|her|this|these|those|such|both)\b", re.IGNORECASE)
 _SAME = 0.8
 _LIST_CHARS = 900
 
 
-def choose(ranked: list[Scored]) -> list[Unit]:
+def choose(question: Question, ranked: list[Scored]) -> list[Unit]:
     """At most three units in reading order, from sentences that are sorted best first and not empty."""
     best = ranked[0]
-    picked = [best.unit]
-    if best.unit.intro:
-        picked.append(best.unit.intro)
-    before = _what_it_points_to(best.unit, ranked)
-    if before:
-        picked.append(before)
-    for scored in sorted(ranked[1:], key=lambda s: -_standing(s, best.unit)):
-        if len(picked) >= SENTENCES:
+    picked = _lead(question, best, ranked)
+    for scored in ranked[1:]:
+        picked += _exceptions(picked)
+        if len(picked) >= SENTENCES or scored.score < best.score - FAR:
             break
-        near = _standing(scored, best.unit) >= best.score - FAR
-        if near and not scored.unit.is_heading and not any(_repeats(scored.unit, unit) for unit in picked):
+        if not _is_idle(question, scored, best) and not any(_repeats(scored.unit, unit) for unit in picked):
             picked.append(scored.unit)
-    return [_with_items(unit, picked) for unit in _reading_order(picked)]
+    picked += _exceptions(picked)
+    return [_with_items(unit, picked) for unit in _reading_order(picked[:SENTENCES])]
 
 
-def _standing(scored: Scored, best: Unit) -> float:
-    """The score; an exception right after the best sentence counts for more, since leaving it out would mislead."""
-    follows = scored.unit.passage is best.passage and scored.unit.place == best.place + 1
-    return scored.score + (_EXCEPTION_BONUS if follows and _EXCEPTION.match(scored.unit.text) else 0.0)
+def _lead(question: Question, best: Scored, ranked: list[Scored]) -> list[Unit]:
+    """The best sentence with what it needs to be understood: the line that opens its list, what its "it" points to."""
+    unit = best.unit
+    if unit.intro:
+        return [unit, unit.intro] if _is_named(question, unit) else [unit.intro]
+    before = _what_it_points_to(unit, ranked)
+    return [unit, before] if before else [unit]
+
+
+def _exceptions(picked: list[Unit]) -> list[Unit]:
+    """Sentences that restrict one that was picked: to leave them out would mislead."""
+    found = []
+    for unit in picked:
+        following = next((one for one in unit.around if one.place == unit.place + 1), None)
+        if following and _EXCEPTION.match(following.text) and following not in picked:
+            found.append(following)
+    return found
+
+
+def _is_idle(question: Question, scored: Scored, best: Scored) -> bool:
+    """Headings, list items that nobody asked for, and rows beside a row that holds more of what the question names."""
+    unit = scored.unit
+    lesser_row = unit.is_row and best.unit.is_row and scored.own < best.own - 0.02
+    return unit.is_heading or lesser_row or bool(unit.intro and not _is_named(question, unit))
+
+
+def _is_named(question: Question, item: Unit) -> bool:
+    """Whether the question speaks of this item of a list, rather than of the list."""
+    return bool(question.terms.keys() & terms(item.text).keys())
 
 
 def _what_it_points_to(unit: Unit, ranked: list[Scored]) -> Unit | None:

@@ -30,6 +30,15 @@ def identifiers(text: str) -> frozenset[str]:
     return frozenset(_SEPARATORS.sub("", code).lower() for code in found if not _NOT_A_CODE.fullmatch(code))
 
 
+def without(text: str, codes: frozenset[str]) -> str:
+    """The text with these codes left out."""
+
+    def keep(match: re.Match[str]) -> str:
+        return "" if _SEPARATORS.sub("", match.group()).lower() in codes else match.group()
+
+    return _CODE.sub(keep, text)
+
+
 def mentions(code: str, text: str, codes: frozenset[str]) -> bool:
     """Whether a text with these codes names `code`, be it spelt another way ("ISO/IEC 27001" for iso27001)."""
     return code in codes or set(_RUN.findall(code)) <= set(words(text))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from services.generate_gpu.domain.identifiers import identifiers
+from services.generate_gpu.domain.identifiers import identifiers, without
 from shared.terms import stem, terms, words
 
 Kind = Literal["time", "money", "number", "person", "place", "reason", "open"]
@@ -65,7 +65,7 @@ _CLAUSE = re.compile(r"\b(?:clause|section|article|paragraph|§)\s*(\d+(?:\.\d+)
 class Question(Struct, frozen=True):
     """A question as the reader sees it."""
 
-    text: str
+    text: str  # without the codes that are known from titles
     terms: dict[str, float]  # stem → rarity
     pairs: frozenset[tuple[str, str]]  # neighbouring stems
     kind: Kind
@@ -77,15 +77,16 @@ class Question(Struct, frozen=True):
         return sum(self.terms.values()) or 1.0
 
 
-def understand(text: str) -> Question:
-    """Read a question."""
+def understand(text: str, titles: frozenset[str] = frozenset()) -> Question:
+    """Read a question. Codes that stand in `titles` choose the document; they tell no sentences of it apart."""
+    plain = without(text, titles)
     lower = text.lower()
     kind: Kind = next((kind for kind, pattern in _ASKS if pattern.search(lower)), "open")
     clause = _CLAUSE.search(text)
     return Question(
-        text=text,
-        terms=terms(text),
-        pairs=pairs(text),
+        text=plain.strip(" ?!."),
+        terms=terms(plain),
+        pairs=pairs(plain),
         kind=kind,
         codes=identifiers(text),
         clause=clause.group(1) if clause else "",

@@ -13,9 +13,15 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from contracts.item import Completion, Passage, Usage
-from services.generate_gpu.domain.choose import choose
+from services.generate_gpu.domain.choose import SENTENCES, choose
 from services.generate_gpu.domain.question import Question, understand
-from services.generate_gpu.domain.refusal import REFUSAL, answers, names_what_is_absent
+from services.generate_gpu.domain.refusal import (
+    REFUSAL,
+    answers,
+    means_nothing_here,
+    names_what_is_absent,
+    strange_words,
+)
 from services.generate_gpu.domain.scoring import Scored, encoded_text, shortlist, support
 from services.generate_gpu.domain.units import Unit, cut_all
 from shared.text import count_tokens
@@ -42,8 +48,9 @@ class _Reading(Struct, frozen=True):
     """A question with the sentences that are worth encoding, best first."""
 
     question: Question
-    shortlist: list[Scored]
     tokens: int
+    shortlist: list[Scored] = []
+    strange: list[str] = []  # rare words that the passages lack
 
 
 def read(question: str, passages: Sequence[Passage], encoder: Encoder) -> Completion:
@@ -70,30 +77,34 @@ def deltas(completion: Completion) -> Iterator[str]:
 
 
 def _prepare(question: str, passages: Sequence[Passage]) -> _Reading:
-    asked, units = understand(question), cut_all(passages)
+    units = cut_all(passages)
+    asked = understand(question, frozenset(code for unit in units for code in unit.head_codes))
     tokens = sum(count_tokens([question, *(passage.text for passage in passages)]))
-    if names_what_is_absent(asked, units) or not asked.terms:
-        return _Reading(question=asked, shortlist=[], tokens=tokens)
-    return _Reading(question=asked, shortlist=shortlist(asked, units), tokens=tokens)
+    if not units or names_what_is_absent(asked, units):
+        return _Reading(question=asked, tokens=tokens)
+    return _Reading(asked, tokens, shortlist(asked, units), strange_words(asked, units))
 
 
 def _texts(reading: _Reading) -> list[str]:
     """What must be encoded for a reading: the question, then its shortlist."""
     if not reading.shortlist:
         return []
-    asked = reading.question.text.rstrip(" ?!.")
-    return [asked, *(encoded_text(reading.question, scored.unit) for scored in reading.shortlist)]
+    return [reading.question.text, *(encoded_text(reading.question, scored.unit) for scored in reading.shortlist)]
 
 
 def _answer(reading: _Reading, vectors: list[Vectors]) -> Completion:
     scored = [
-        msgspec.structs.replace(one, support=support(vectors[0], tokens))
+        (msgspec.structs.replace(one, support=support(vectors[0], tokens)), tokens)
         for one, tokens in zip(reading.shortlist, vectors[1:], strict=True)
     ]
-    ranked = sorted(scored, key=lambda s: -s.score)
-    if not ranked or not answers(ranked[0]):
+    scored.sort(key=lambda pair: -pair[0].score)
+    ranked = [one for one, _ in scored]
+    nearest = [tokens for _, tokens in scored[:SENTENCES]]
+    if not ranked or not answers(reading.question, ranked[0]):
         return _completion(REFUSAL, [], reading.tokens)
-    units = choose(ranked)
+    if any(means_nothing_here(word, reading.question, vectors[0], nearest) for word in reading.strange):
+        return _completion(REFUSAL, [], reading.tokens)
+    units = choose(reading.question, ranked)
     return _completion(_join(units), units, reading.tokens)
 
 

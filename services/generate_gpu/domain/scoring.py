@@ -27,6 +27,7 @@ class Scored(Struct, frozen=True):
 
     unit: Unit
     words: float  # score by words and place alone
+    own: float  # 0…1: share of the question's terms, by weight, in the sentence itself
     covered: float  # 0…1: share of the question's terms, by weight, in the sentence's surroundings
     support: float = 0.0  # 0…1: mean over the question's tokens of the most similar token of the sentence
 
@@ -58,7 +59,7 @@ def _words(question: Question, unit: Unit, best: float, named: frozenset[str]) -
         + _identity(question, unit, named)
         - (_HEADING if unit.is_heading else 0.0)
     )
-    return Scored(unit=unit, words=score, covered=covered)
+    return Scored(unit=unit, words=score, own=own, covered=covered)
 
 
 def _identity(question: Question, unit: Unit, named: frozenset[str]) -> float:
@@ -66,8 +67,9 @@ def _identity(question: Question, unit: Unit, named: frozenset[str]) -> float:
     score = _CLAUSE if question.clause and unit.passage.clause == question.clause else 0.0
     if not question.codes:
         return score
-    if named & unit.codes:
-        return score + _RIGHT_CODE
+    if (named & unit.codes) or (question.codes & unit.head_codes):
+        wrong_row = named and unit.is_row and unit.codes and not named & unit.codes
+        return score + (-_WRONG_CODE if wrong_row else _RIGHT_CODE)
     codes = unit.codes if named and unit.is_row else frozenset[str]()
     other_document = unit.head_codes and not question.codes & unit.head_codes
     return score - (_WRONG_CODE if codes or other_document else 0.0)
