@@ -24,6 +24,7 @@ class ProcessInfo(Struct, frozen=True):
     pid: int = 0
     state: str = "STOPPED"
     log: str = ""
+    started: int = 0  # unix seconds
 
 
 class StackInfo(Struct, frozen=True):

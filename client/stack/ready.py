@@ -15,7 +15,7 @@ from client.stack.supervisor import Supervisor
 PAUSE_S = 0.05
 CHECK_S = 0.25
 ROUND_S = 0.4  # how long one round of discovery listens
-FAILED_STARTS = 2  # after so many a program is given up
+FAILED_STARTS = 2  # after so many a program is given up: it ended at once, or a while after it began
 
 
 class PortTaken(StackError):
@@ -32,12 +32,11 @@ class Watch:
 
     def check(self) -> None:
         """Raises StackError where a program has failed for good, with the cause from its log."""
-        supervisor = Supervisor(self._info.socket)
-        starts = supervisor.starts()
-        for process in supervisor.processes():
-            if process.state == "BACKOFF":
-                self._starts.setdefault(process.name, set()).add(starts[process.name])
-            if process.state == "FATAL" or len(self._starts.get(process.name, ())) >= FAILED_STARTS:
+        for process in Supervisor(self._info.socket).processes():
+            seen = self._starts.setdefault(process.name, set())
+            seen |= {process.started} - {0}
+            ended = len(seen) - (process.state != "BACKOFF")  # a start that has failed, and not been repeated yet
+            if process.state == "FATAL" or ended >= FAILED_STARTS:
                 raise self.error(process.name, "did not start")
 
     def error(self, name: str, what: str) -> StackError:

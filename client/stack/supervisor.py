@@ -24,13 +24,9 @@ class Supervisor:
     def processes(self) -> list[ProcessInfo]:
         """All programs of the stack and how they are."""
         return [
-            ProcessInfo(name=row["name"], pid=row["pid"], state=row["statename"], log=row["stdout_logfile"])
+            ProcessInfo(row["name"], row["pid"], row["statename"], row["stdout_logfile"], row["start"])
             for row in self._call("getAllProcessInfo")
         ]
-
-    def starts(self) -> dict[str, int]:
-        """Program name and when it was last started, unix seconds."""
-        return {row["name"]: row["start"] for row in self._call("getAllProcessInfo")}
 
     def start_missing(self) -> list[str]:
         """Start what is not running, and say what that was."""

@@ -44,6 +44,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / "penstock_stand_in.py").write_text(STAND_IN)
     (folder / "penstock_broken.py").write_text("raise SystemExit('ValueError: PENSTOCK_BROKEN_X: no such setting')")
+    (folder / "penstock_fading.py").write_text("import time; time.sleep(1.5); raise OSError('the model is gone')")
     (folder / "penstock_silent.py").write_text("import time; time.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
@@ -152,6 +153,11 @@ def test_a_service_that_does_not_start_is_named_with_its_reason_and_everything_s
     assert "logs/broken.log" in message
     assert "\n" not in message
     assert of_stack(data) == []
+
+
+def test_a_service_that_ends_again_and_again_is_not_waited_for(data: Path) -> None:
+    with pytest.raises(StackError, match="fading did not start: OSError: the model is gone"):
+        up(data, ready_s=40, services={"fading": "penstock_fading"})
 
 
 def test_a_service_that_does_not_answer_is_named(data: Path) -> None:
