@@ -88,6 +88,7 @@ _OPEN = _named(subjects.result("*", "*", "open"), "tenant", "job")
 _DONE = _named(subjects.result("*", "*", "done"), "tenant", "job")
 _TOKENS = _named(subjects.tokens("*", "*", "*"), "tenant", "job", "n")
 
+_RESULT_HEADERS = (subjects.TALLY, subjects.SHARD, subjects.CLAIM)
 _WORK_HEADERS = (subjects.MSG_ID, subjects.CLAIM, subjects.SHARD)
 
 OF_USERS = (
@@ -118,8 +119,8 @@ OF_USERS = (
 
 FOR_USERS = (
     Contract(JobOpened, _OPEN, owner="route", readers="users", encoding="json"),
-    Contract(ShardResult, _RESULT, owner="services", readers="users", encoding="json", headers=(subjects.TALLY,)),
-    Contract(JobReport, _DONE, owner="route", readers="users", encoding="json"),
+    Contract(ShardResult, _RESULT, owner="services", readers="users", encoding="json", headers=_RESULT_HEADERS),
+    Contract(JobReport, _DONE, owner="route", readers="users", encoding="json", headers=(subjects.CLAIM,)),
     Contract(ItemResult, "", owner="services", readers="users", encoding="json", inside="ShardResult"),
     Contract(TokenDelta, _TOKENS, owner="generate", readers="users", encoding="json"),
     Contract(
@@ -157,7 +158,7 @@ BETWEEN_SERVICES = (
         owner="ingest",
         readers="services",
         encoding="msgpack",
-        headers=(subjects.CLAIM,),
+        headers=(subjects.CLAIM, subjects.CLAIM_BUCKET),
     ),
     Contract(Tally, "", owner="services", readers="services", encoding="json", inside=f"header {subjects.TALLY}"),
 )
@@ -182,7 +183,8 @@ RAW: dict[tuple[type[Struct], str], type[Struct]] = {(Job, "items"): Input}
 
 HEADERS = {
     subjects.MSG_ID: "Makes publishing idempotent: the stream stores the first message with this id, drops the others.",
-    subjects.CLAIM: "The payload lies in the object store `claims` under this name; the message's own body is empty.",
+    subjects.CLAIM: "The payload lies in the object store under this name; the message's own body is empty.",
+    subjects.CLAIM_BUCKET: "The bucket of the claim, where it is not `claims`.",
     subjects.REPLY: "Where the answer to an ask is wanted.",
     subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
     subjects.SHARD: "Group, index and item numbers: enough to fail the items of a task that cannot be read.",

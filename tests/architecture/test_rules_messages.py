@@ -8,7 +8,18 @@ import pytest
 from repository import modules, service_folder
 
 from contracts import subjects
-from contracts.messages import CONTRACTS, EXAMPLES, MESSAGES, MORE_SUBJECTS, STEP_TYPES, STEPS, Contract, Owner, covers
+from contracts.messages import (
+    CONTRACTS,
+    EXAMPLES,
+    HEADERS,
+    MESSAGES,
+    MORE_SUBJECTS,
+    STEP_TYPES,
+    STEPS,
+    Contract,
+    Owner,
+    covers,
+)
 from contracts.steps import AnyStep, Generate, Step
 from contracts.subjects import BUCKETS, STREAMS, Stream
 from shared.settings import SERVICES
@@ -55,6 +66,12 @@ def test_every_key_value_bucket_has_a_message() -> None:
     assert {c.bucket.name for c in MESSAGES if c.bucket} == wanted
 
 
+def test_every_header_of_ours_is_explained() -> None:
+    ours = {value for value in vars(subjects).values() if isinstance(value, str) and value.startswith("Penstock-")}
+    assert ours <= HEADERS.keys()
+    assert {header for contract in MESSAGES for header in contract.headers} <= HEADERS.keys()
+
+
 def test_no_two_streams_store_the_same_subject() -> None:
     for address in ADDRESSES:
         assert len([s for s in STREAMS if any(covers(p, address) for p in s.subjects)]) <= 1, address
@@ -82,6 +99,7 @@ def test_every_step_class_is_on_the_wire() -> None:
 def test_every_step_is_taken_by_its_service(step: type[Step]) -> None:
     assert step.service in SERVICES
     folder = service_folder(step.service).name
-    taken = re.compile(rf"\.on\(\s*{step.__name__}\b")
-    sources = [source for name, _, source in modules("services") if name.startswith(f"services/{folder}/")]
+    taken = re.compile(rf"\.on\(\s*{step.__name__}\b|case {step.__name__}\(")
+    places = (f"services/{folder}/", "shared/worker.py")
+    sources = [source for name, _, source in modules("services", "shared") if name.startswith(places)]
     assert any(taken.search(source) for source in sources), f"services/{folder} has no `runtime.on({step.__name__}, …)`"
