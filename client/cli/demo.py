@@ -26,6 +26,7 @@ app = typer.Typer()
 
 FOLDER = Path(".penstock-demo")
 OURS = ("supervisord.conf", ".lock")  # what a stack leaves in its data folder
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUESTION = "Does plan HMO-483 cover physiotherapy after ACL surgery?"
 QUESTIONS = "questions.jsonl"
 LIBRARY = "library"
@@ -54,15 +55,16 @@ def command(
 @contextmanager
 def stack(folder: Path, screen: Screen) -> Iterator[str]:
     """A fresh stack for the time of the block; SIGTERM and SIGHUP end it like Ctrl-C does."""
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.default_int_handler)
+    before = {name: signal.signal(name, signal.default_int_handler) for name in ENDS}
     wipe(folder)
     try:
         yield up.start(folder, screen).nats_url
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half a stack
+        for name in ENDS:
+            signal.signal(name, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half a stack
         down.stop(folder, screen)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ENDS:
+            signal.signal(name, before[name])
 
 
 def wipe(folder: Path) -> None:

@@ -26,6 +26,9 @@ FOLDERS = ("logs", "nats", "redis")
 MARK = "STACK_OF_PENSTOCK"
 """Environment variable of every process of a stack: its data folder. So that none can get away."""
 
+OF_TESTS = "PENSTOCK_TEST_"
+"""Variables for tests only: the services would refuse them as settings that they do not know."""
+
 MAX_PAYLOAD = 8 << 20  # bytes
 MAX_STORE = "64GB"  # what streams may reserve; the server's default, a share of the free disk, may be too little
 DRAIN_S = 20  # how long a service may take to finish what it holds
@@ -146,7 +149,7 @@ def write_all(info: StackInfo) -> None:
 
 def environment(info: StackInfo) -> dict[str, str]:
     """What the processes see: the caller's environment, and where their stack is."""
-    env = dict(os.environ)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS)}
     if models := env.get("PENSTOCK_MODELS"):
         env["PENSTOCK_MODELS"] = str(Path(models).expanduser().resolve())  # the processes run in the data folder
     return env | {

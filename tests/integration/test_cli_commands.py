@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,14 @@ import pytest
 from stand_in import StandIn
 
 from client.batch import Batch, default_job, run_batch
+from client.cli import demo
 from client.cli.main import run
+from client.cli.screen import Screen
 from client.client import Penstock
 from client.errors import JobRejected
 from client.outfile import Counts
 from client.stack import StackInfo, down, up
+from client.stack.processes import of_stack
 from contracts import subjects
 from contracts.events import Hop
 from contracts.item import Failure, Input
@@ -325,6 +332,24 @@ async def test_status_shows_queues_processes_and_who_is_missing(shell: Shell, st
     assert {stream["name"] for stream in view["streams"]} >= {"JOBS", "WORK", "RESULTS"}
     assert {process["name"] for process in view["processes"]} == {"nats", "redis", "supervisord"}
     assert view["memory"] > 1_000_000
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_interrupted_leaves_nothing_running(
+    ending: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.cli.up.up", partial(up, services={}))
+    folder = tmp_path / "demo"
+
+    def interrupted() -> None:
+        with demo.stack(folder, Screen()):
+            assert of_stack(folder)
+            os.kill(os.getpid(), ending)
+            time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert of_stack(folder) == []
 
 
 async def test_doctor_finds_this_stack_well(shell: Shell) -> None:

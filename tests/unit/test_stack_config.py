@@ -80,8 +80,10 @@ def test_nats_takes_messages_of_eight_megabytes(tmp_path: Path) -> None:
 def test_processes_get_the_address_of_their_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_NATS_URL", "nats://somewhere.else:4222")
     monkeypatch.setenv("PENSTOCK_MODELS", "models.yaml")
+    monkeypatch.setenv("PENSTOCK_TEST_DATA", "/data")
     info = plan(tmp_path, SERVICES)
     env = environment(info)
+    assert "PENSTOCK_TEST_DATA" not in env
     assert env["PENSTOCK_NATS_URL"] == info.nats_url
     assert env["PENSTOCK_DATA"] == str(tmp_path)
     assert Path(env["PENSTOCK_MODELS"]).is_absolute()
