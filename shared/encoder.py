@@ -35,15 +35,6 @@ class PassageVectors:
     segments: Floats
 
 
-@dataclass(frozen=True)
-class _Window:
-    """A stretch of a passage that the encoder sees at once: token ids, and to which piece each belongs."""
-
-    passage: int
-    ids: list[int]
-    pieces: list[int]
-
-
 class Encoder:
     """Encodes texts to unit vectors. Safe to call from several threads; the heavy part releases the GIL."""
 
@@ -61,29 +52,28 @@ class Encoder:
 
     def encode(self, texts: Sequence[str], batch: int = BATCH) -> Floats:
         """Unit vectors, shape (len(texts), 384); what is beyond 256 tokens does not count."""
-        vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
-        ids = [_truncated(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
-        for rows in _by_length(ids, batch):
-            hidden, mask = self._run([ids[i] for i in rows], self._release)
-            vectors[rows] = _unit((hidden * mask[:, :, None]).sum(axis=1))
-        return vectors
+        return _unit(self._sums([_truncated(e.ids) for e in self._tokenizer.encode_batch_fast(list(texts))], batch))
 
-    def encode_passages(self, passages: Sequence[Sequence[str]], batch: int = BATCH) -> list[PassageVectors]:
-        """Encode passages of any length, each given in its pieces (at least one).
+    def encode_passages(
+        self, texts: Sequence[str], pieces: Sequence[Sequence[str]], batch: int = BATCH
+    ) -> list[PassageVectors]:
+        """Encode passages of any length, each with its pieces (at least one).
 
-        A passage longer than 254 tokens is read in windows, and its vector is the mean over all of its tokens. A
-        piece's vector is the mean of its tokens as the passage's encoding gave them, so it costs no second pass.
+        A passage longer than 254 tokens is read in windows; its vector is the mean over all of its tokens. Pieces are
+        encoded by themselves: pooling them from the passage's tokens costs half, and retrieval's quality with it
+        (docs/retrieval.md). A piece that is the whole passage is encoded once.
         """
-        windows = [window for n, pieces in enumerate(passages) for window in self._windows(n, pieces)]
-        whole = np.zeros((len(passages), DIMENSIONS), dtype=np.float32)
-        segments = [np.zeros((len(pieces), DIMENSIONS), dtype=np.float32) for pieces in passages]
-        for rows in _by_length([window.ids for window in windows], batch):
-            hidden, _ = self._run([windows[row].ids for row in rows], self._release)
-            for row, vectors in zip(rows, hidden, strict=True):
-                window = windows[row]
-                whole[window.passage] += vectors[: len(window.ids)].sum(axis=0)
-                np.add.at(segments[window.passage], window.pieces, vectors[1 : len(window.ids) - 1])
-        return [PassageVectors(_unit(vector), _unit(pieces)) for vector, pieces in zip(whole, segments, strict=True)]
+        windows = [list(_windows(encoding.ids)) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        sums = self._sums([ids for some in windows for ids in some], batch)
+        split = [[] if len(some) == 1 and some[0] == text else some for text, some in zip(texts, pieces, strict=True)]
+        segments = self.encode([piece for some in split for piece in some], batch)
+        passages: list[PassageVectors] = []
+        window = segment = 0
+        for own, some in zip(windows, split, strict=True):
+            vector = _unit(sums[window : window + len(own)].sum(axis=0))
+            passages.append(PassageVectors(vector, segments[segment : segment + len(some)] if some else vector[None]))
+            window, segment = window + len(own), segment + len(some)
+        return passages
 
     def encode_query(self, text: str) -> QueryVectors:
         """One query with its token vectors."""
@@ -101,14 +91,13 @@ class Encoder:
                 found[row] = QueryVectors(vector=_unit(own.sum(axis=0)), tokens=_unit(own[1:-1]))
         return [found[row] for row in range(len(texts))]
 
-    def _windows(self, passage: int, pieces: Sequence[str]) -> Iterator[_Window]:
-        encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
-        ids = [token for encoding in encodings for token in encoding.ids]
-        owners = [piece for piece, encoding in enumerate(encodings) for _ in encoding.ids]
-        size = MAX_TOKENS - 2
-        for start in range(0, max(len(ids), 1), size):
-            stretch = slice(start, start + size)
-            yield _Window(passage, [_CLS, *ids[stretch], _SEP], owners[stretch])
+    def _sums(self, ids: Sequence[Sequence[int]], batch: int) -> Floats:
+        """The sum of each text's token vectors, (texts, 384)."""
+        sums = np.zeros((len(ids), DIMENSIONS), dtype=np.float32)
+        for rows in _by_length(ids, batch):
+            hidden, mask = self._run([ids[row] for row in rows], self._release)
+            sums[rows] = np.einsum("btd,bt->bd", hidden, mask)
+        return sums
 
     def _run(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> tuple[Floats, Floats]:
         longest = max(len(row) for row in ids)
@@ -129,6 +118,13 @@ def _unit(vectors: Floats) -> Floats:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: Floats = vectors / np.maximum(norms, 1e-9)
     return unit
+
+
+def _windows(ids: list[int]) -> Iterator[list[int]]:
+    """Token ids, CLS and SEP at their ends, cut into stretches that the encoder sees at once."""
+    inner, size = ids[1:-1], MAX_TOKENS - 2
+    for start in range(0, max(len(inner), 1), size):
+        yield [_CLS, *inner[start : start + size], _SEP]
 
 
 def _by_length(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

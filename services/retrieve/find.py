@@ -23,8 +23,10 @@ from shared.encoder import Encoder, QueryVectors
 
 BEST_DOCUMENTS = 30
 """So many documents by words and by vectors are looked at …"""
-CHOSEN_DOCUMENTS = 5
-"""… and the passages of so many of them become candidates."""
+CHOSEN_DOCUMENTS = 3
+"""… and all passages of so many of them become candidates, …"""
+MOST_PASSAGES = 500
+"""… unless they have more than so many: then only what a search within them finds."""
 
 T = TypeVar("T")
 Viewing = Callable[[str], AbstractContextManager[View]]
@@ -82,11 +84,13 @@ class Finder:
     async def _in_best_documents(self, tenant: str, asked: _Asked, scope: Scope) -> list[int]:
         """The best passages of the best documents: those that a flat search may miss."""
         points = await self._search(tenant, asked, scope, Level.DOCUMENT)
-        chosen = await self._run(self._choose, tenant, asked, points) if points else []
-        if not chosen:
+        if not points:
             return []
-        within = replace(scope, documents=tuple(chosen))
-        return await self._search(tenant, asked, within, Level.PASSAGE)
+        small, large = await self._run(self._choose, tenant, asked, points)
+        if not large:
+            return small
+        within = replace(scope, documents=tuple(large))
+        return [*small, *await self._search(tenant, asked, within, Level.PASSAGE)]
 
     def _ask(self, tenant: str, question: str) -> _Asked:
         times = Counter(terms(question))
@@ -102,14 +106,16 @@ class Finder:
             WeightedQuery(question, found.ids, rare_documents.astype(np.float32)),
         )
 
-    def _choose(self, tenant: str, asked: _Asked, points: Sequence[int]) -> list[str]:
-        """Ids of the best documents among these."""
+    def _choose(self, tenant: str, asked: _Asked, points: Sequence[int]) -> tuple[list[int], list[str]]:
+        """Of the best documents among these: the passages' points, and the ids of those that have too many."""
         with self._view(tenant) as view:
             ids, documents = view.whole_documents(points, asked.terms.ids)
-        by_words = scoring.words_of_documents(documents, asked.terms, asked.collection)
-        by_vectors = (documents.centroids @ asked.vectors.vector).astype(np.float64)
-        order = scoring.best(scoring.standard(by_words) + scoring.standard(by_vectors), CHOSEN_DOCUMENTS)
-        return [ids[row] for row in order]
+            by_words = scoring.words_of_documents(documents, asked.terms, asked.collection)
+            by_vectors = (documents.centroids @ asked.vectors.vector).astype(np.float64)
+            order = scoring.best(scoring.standard(by_words) + scoring.standard(by_vectors), CHOSEN_DOCUMENTS)
+            room = np.cumsum(documents.sizes[order]) <= MOST_PASSAGES
+            small = view.points_of([ids[row] for row in order[room]])
+        return small, [ids[row] for row in order[~room]]
 
     def _rank(self, tenant: str, asked: _Asked, points: Sequence[int], named: int, top: int) -> list[Passage]:
         """Score all candidates and return the best; the first `named` points came from the flat searches."""

@@ -33,11 +33,21 @@ def pick(terms: Sequence[bytes], counts: Sequence[bytes], wanted: NDArray[np.uin
     ids = np.frombuffer(b"".join(terms), TERMS)
     if not len(ids) or not len(wanted):
         return picked
-    rows = np.repeat(np.arange(len(terms)), [len(some) // 4 for some in terms])
-    places = np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)
-    hits = np.flatnonzero(wanted[places] == ids)
-    picked[rows[hits], places[hits]] = np.frombuffer(b"".join(counts), COUNTS)[hits]
+    likely = np.flatnonzero(_low_halves(wanted)[ids.view("<u2")[::2]])
+    places = np.minimum(np.searchsorted(wanted, ids[likely]), len(wanted) - 1)
+    true = wanted[places] == ids[likely]
+    hits, places = likely[true], places[true]
+    ends = np.cumsum([len(some) // 4 for some in terms])
+    rows = np.searchsorted(ends, hits, side="right")
+    picked[rows, places] = np.frombuffer(b"".join(counts), COUNTS)[hits]
     return picked
+
+
+def _low_halves(wanted: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Whether any wanted term ends in these 16 bits: a look-up that rules out nearly all others at once."""
+    table = np.zeros(1 << 16, dtype=np.bool_)
+    table[wanted & 0xFFFF] = True
+    return table
 
 
 def vector_bytes() -> int:

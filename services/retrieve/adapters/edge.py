@@ -117,7 +117,7 @@ def _config() -> EdgeConfig:
         vectors={
             DENSE: EdgeVectorParams(size=DIMENSIONS, distance=Distance.Dot, datatype=VectorStorageDatatype.Turbo8)
         },
-        sparse_vectors={SPARSE: EdgeSparseVectorParams()},
+        sparse_vectors={SPARSE: EdgeSparseVectorParams(full_scan_threshold=0)},
         optimizers=EdgeOptimizersConfig(indexing_threshold=_NEVER_KB),
         max_search_threads=1,
     )

@@ -77,6 +77,15 @@ class View:
         """Ids and facts of the documents at these points; only those of more than one passage have points."""
         return self._documents("point", points, terms)
 
+    def points_of(self, documents: Sequence[str]) -> list[int]:
+        """The points of all passages of these documents."""
+        rows = self._db.execute(
+            f"SELECT p.point {_WANTED} documents d ON d.document = wanted.value"
+            " JOIN passages p ON p.document = d.id WHERE d.tenant = ?",
+            (json.dumps(list(documents)), self._tenant),
+        )
+        return [int(row[0]) for row in rows]
+
     def segments(self, points: Sequence[int]) -> tuple[NDArray[np.int8], Index]:
         """Segment vectors of the passages, one after the other, and where each one's begin. All must be there."""
         blobs = self._of_points("s.vectors", "segments s ON s.id = p.id", points)

@@ -47,20 +47,17 @@ def point_id(tenant: str, document: str, place: str) -> int:
 def encode(tenant: str, document: Document, chunks: Sequence[Chunk], encoder: Encoder) -> list[PassageFacts]:
     """Encode some of a document's passages. The headings above a passage count as part of it, except in its segments;
     the title counts among its words."""
-    pieces = [segments(chunk.text) for chunk in chunks]
-    headed = [
-        [heading, *some] if (heading := _heading(chunk)) else some for chunk, some in zip(chunks, pieces, strict=True)
-    ]
-    vectors = encoder.encode_passages(headed)
+    texts = ["\n".join(part for part in (_heading(chunk), chunk.text) if part) for chunk in chunks]
+    vectors = encoder.encode_passages(texts, [segments(chunk.text) for chunk in chunks])
     return [
         PassageFacts(
             point=point_id(tenant, document.id, str(chunk.ordinal)),
             chunk=chunk,
             terms=count(searchable(document, chunk)),
             vector=encoded.vector,
-            segments=encoded.segments[-len(some) :],
+            segments=encoded.segments,
         )
-        for chunk, some, encoded in zip(chunks, pieces, vectors, strict=True)
+        for chunk, encoded in zip(chunks, vectors, strict=True)
     ]
 
 
