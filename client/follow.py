@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError
+from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -22,7 +22,7 @@ async def follow(
 ) -> AsyncGenerator[Msg, None]:
     """Every message of these subjects, those stored and those to come, each once; has no end of its own."""
     config = ConsumerConfig(
-        filter_subjects=list(subjects), ack_policy=AckPolicy.NONE, headers_only=headers_only, inactive_threshold=60
+        filter_subjects=list(subjects), ack_policy=AckPolicy.NONE, headers_only=headers_only, inactive_threshold=30
     )
     subscription = await answered(
         js.subscribe(subjects[0], stream=stream.name, config=config, ordered_consumer=True, idle_heartbeat=HEARTBEAT_S)
@@ -39,8 +39,9 @@ async def follow(
                 last = sequence
                 yield message
     finally:
-        with suppress(ConnectionClosedError):
+        with suppress(NatsError):  # the connection may be gone; the server forgets the consumer by itself then
             await subscription.unsubscribe()
+            await js.delete_consumer(stream.name, subscription._consumer)
 
 
 async def stored(

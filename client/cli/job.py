@@ -119,7 +119,7 @@ def _timeline(hops: list[Span]) -> object:
         (
             span.service,
             span.step,
-            span.task.split("/", 1)[-1],
+            span.task.split("/", 2)[-1],
             seconds(span.waiting),
             seconds(span.working),
             _bar(span.start, span.waiting, span.working, whole),
