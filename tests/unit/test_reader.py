@@ -28,8 +28,9 @@ HMO = "HMO-483 Benefits 2025"
 PHYSIOTHERAPY = passage(
     "hmo-483-benefits-2025",
     0,
-    "4.2 Outpatient physiotherapy is covered for up to 30 visits in a plan year. After surgery of the anterior cruciate "
-    "ligament (ACL) the limit rises to 45 visits. However, visits beyond the 20th require prior authorization.",
+    "4.2 Outpatient physiotherapy is covered for up to 30 visits in a plan year. After surgery of the anterior "
+    "cruciate ligament (ACL) the limit rises to 45 visits. However, visits beyond the 20th require prior "
+    "authorization.",
     title=HMO,
     clause="4.2",
     section="4 Therapies",

@@ -1,0 +1,1 @@
+"""Checks answers, counts votes, picks by rubric, reads critiques."""

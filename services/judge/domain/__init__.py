@@ -1,0 +1,1 @@
+"""What judge decides: pure functions, no embeddings, the same result every time."""

@@ -1,0 +1,82 @@
+"""What an answer may rest on: the passages, else the parts, else the given context."""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+from contracts.item import Item, Passage, Quote
+from services.judge.domain.claims import Claim
+from shared.text import sentences
+
+_ITEM = re.compile(r"^(?:[-*•–—▪◦‣·]|\(?[a-zA-Z]\)|\(?[ivxIVX]{1,5}\)|\d{1,2}[.)])\s")
+
+
+class Source:
+    """A passage in its sentences."""
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage = passage
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        found: list[Claim] = []
+        lead = ""
+        for sentence in sentences(self.passage.text):
+            lead = lead if lead and (_ITEM.match(sentence) or found[-1].text == lead) else ""
+            found.append(Claim(sentence, lead))
+            lead = sentence if sentence.endswith(":") else lead
+        return found
+
+    @cached_property
+    def plain(self) -> str:
+        return Claim(self.passage.text).plain
+
+    @cached_property
+    def plain_sentences(self) -> str:
+        """The passage as its sentences joined: the marks of lists and tables are gone, as they are in quotes."""
+        return " ".join(claim.plain for claim in self.claims)
+
+    @cached_property
+    def head(self) -> Claim:
+        """Title, section and clause: a sentence says its words without repeating them."""
+        passage = self.passage
+        return Claim(f"{passage.title} {passage.section} {passage.clause}")
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the passage says this word for word."""
+        pattern = rf"(?<!\w){re.escape(claim.plain)}(?!\w)"
+        return bool(re.search(pattern, self.plain) or re.search(pattern, self.plain_sentences))
+
+    def quotes(self, claim: Claim) -> list[Quote]:
+        """The sentence, and before it the line that opens its list."""
+        return [self.quote(text) for text in (claim.lead, claim.text) if text]
+
+    def quote(self, text: str) -> Quote:
+        passage = self.passage
+        return Quote(
+            text=text,
+            document=passage.document,
+            title=passage.title,
+            chunk=passage.chunk,
+            section=passage.section,
+            clause=passage.clause,
+            page=passage.page,
+        )
+
+
+def sources(item: Item) -> list[Source]:
+    """The sources of an item, numbered as its prompt numbered them: [1] is the first."""
+    return [Source(passage) for passage in item.passages or _of_parts(item) or _of_context(item)]
+
+
+def _of_parts(item: Item) -> Sequence[Passage]:
+    return [
+        Passage(chunk=f"part#{part.index}", document="parts", title=f"part {part.index + 1}", text=part.text)
+        for part in item.parts
+        if part.failure is None and part.text
+    ]
+
+
+def _of_context(item: Item) -> Sequence[Passage]:
+    context = item.input.context
+    return [Passage(chunk="context#0", document="context", title="context", text=context)] if context else []
