@@ -1,0 +1,14 @@
+"""Settings of judge: `PENSTOCK_JUDGE_…`."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from shared.settings import ServiceSettings
+
+
+class JudgeSettings(ServiceSettings):
+    """Where rubrics lie besides the built-in ones."""
+
+    service: ClassVar[str] = "judge"
+
+    rubrics: Path | None = None  # a folder like services/judge/rubrics; a rubric of the same name and version wins
