@@ -1,0 +1,1 @@
+"""Remembers conversations: the last turns of each session."""

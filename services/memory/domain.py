@@ -1,0 +1,50 @@
+"""Turns of a conversation, and which items become one."""
+
+from msgspec import Struct
+
+from contracts.item import Item, Message
+from contracts.subjects import TOKEN
+from shared.errors import ItemError
+
+
+class Session(Struct, frozen=True):
+    """Whose conversation it is. Two tenants may use the same name and never meet."""
+
+    tenant: str
+    name: str
+
+
+class Turn(Struct, frozen=True, omit_defaults=True):
+    """A question and its answer. `answer` is empty where the documents did not say."""
+
+    question: str
+    answer: str = ""
+
+
+def session_of(tenant: str, name: str) -> Session:
+    """Raises ItemError (malformed) for a name that cannot be part of a key."""
+    if not TOKEN.fullmatch(name):
+        shown = name if len(name) <= 70 else f"{name[:70]}…"
+        raise ItemError("malformed", f"options.session: expected 1 to 64 letters, digits, - and _, got {shown!r}")
+    return Session(tenant, name)
+
+
+def turn_of(item: Item) -> Turn | None:
+    """What to remember of an item; None where there is nothing.
+
+    A refusal is no knowledge, so its text is left out. Its question stays: the next one may lean on it ("and B?").
+    """
+    question = item.input.question.strip()
+    if not item.alive or not question or item.answer is None:
+        return None
+    return Turn(question, "" if item.answer.mode == "refused" else item.answer.text)
+
+
+def messages(turns: list[Turn]) -> list[Message]:
+    """The turns as a model reads them, oldest first."""
+    found = []
+    for turn in turns:
+        found.append(Message("user", turn.question))
+        if turn.answer:
+            found.append(Message("assistant", turn.answer))
+    return found
