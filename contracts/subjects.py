@@ -7,7 +7,7 @@ from typing import Literal
 from contracts.job import Lane
 from contracts.steps import AnyStep, Generate
 
-TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
 """What tenants, patterns, job ids, document ids and model names may look like: one token of a subject."""
 
 DAY = 24 * 3600.0
