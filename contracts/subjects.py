@@ -30,7 +30,9 @@ class Stream:
 
 
 JOBS = Stream("JOBS", ("jobs.*.*",), "users", "workqueue", refuse_when_full=True)
-WORK = Stream("WORK", ("work.>", "schedules.>"), "services", "workqueue", refuse_when_full=True, schedules=True)
+WORK = Stream("WORK", ("work.>",), "services", "workqueue", refuse_when_full=True)
+ALARMS = Stream("ALARMS", ("schedules.>", "alarms.>"), "services", "workqueue", schedules=True)
+"""Deadlines of groups: a schedule becomes an alarm in the same stream, which may not refuse when it is full."""
 RESULTS = Stream("RESULTS", ("results.*.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=8 << 30)
 GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30)
 EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=2 << 30)
@@ -38,7 +40,7 @@ DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_byte
 CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY)
 DEAD = Stream("DEAD", ("dead.*",), "services", "limits", max_age_s=30 * DAY)
 
-STREAMS = (JOBS, WORK, RESULTS, GROUPS, EVENTS, DOCUMENTS, CONTROL, DEAD)
+STREAMS = (JOBS, WORK, ALARMS, RESULTS, GROUPS, EVENTS, DOCUMENTS, CONTROL, DEAD)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,14 @@ def work(step: AnyStep, lane: Lane) -> str:
 def work_filter(service: str, lane: Lane) -> str:
     """What a service's consumer of a lane listens to."""
     return f"work.generate.*.{lane}" if service == "generate" else f"work.{service}.{lane}"
+
+
+def schedule(group: str) -> str:
+    return f"schedules.{group}"
+
+
+def alarm(group: str) -> str:
+    return f"alarms.{group}"
 
 
 def result(tenant: str, job: str, shard: int | Literal["open", "done", "*"]) -> str:

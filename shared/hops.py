@@ -154,9 +154,9 @@ class Hops:
             group="", index=0,
         )  # fmt: skip
         await self.bus.publish(
-            f"schedules.{group}",
+            subjects.schedule(group),
             msgspec.msgpack.encode(wake),
-            headers={SCHEDULE: at(deadline), SCHEDULE_TARGET: subjects.work(wake.steps[0], wake.lane)},
+            headers={SCHEDULE: at(deadline), SCHEDULE_TARGET: subjects.alarm(group)},
         )
 
 

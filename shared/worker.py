@@ -19,7 +19,7 @@ from contracts import subjects
 from contracts.item import Failure, FailureCode, Item
 from contracts.job import LANES
 from contracts.steps import AnyStep, Expire, Join, Step
-from contracts.subjects import WORK
+from contracts.subjects import WORK, Stream
 from contracts.task import Task
 from shared.audit import Audit
 from shared.bury import bury, read_task
@@ -65,23 +65,22 @@ class Worker:
         """Pull from both lanes, each with its own slots, so that batch work never takes a waiting person's place."""
         for lane in LANES:
             slots = self.settings.interactive_slots if lane == "interactive" else self.settings.batch_slots
-            durable = f"{self.service}-{lane}"
-            await answered(
-                self.bus.js.add_consumer(
-                    WORK.name,
-                    ConsumerConfig(
-                        durable_name=durable,
-                        filter_subject=subjects.work_filter(self.service, lane),
-                        ack_policy=AckPolicy.EXPLICIT,
-                        ack_wait=self.settings.ack_wait_s,
-                        max_deliver=-1,
-                        max_ack_pending=10_000,
-                    ),
-                )
-            )
-            pull = Pull(self.bus.nc, Consumer(WORK.name, durable), slots, self.handle)
-            self._pulls.append(pull)
-            await pull.start()
+            await self.pull(WORK, f"{self.service}-{lane}", subjects.work_filter(self.service, lane), slots)
+
+    async def pull(self, stream: Stream, durable: str, subject: str, slots: int) -> None:
+        """Take tasks from a consumer, which is created where it is missing."""
+        config = ConsumerConfig(
+            durable_name=durable,
+            filter_subject=subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self.settings.ack_wait_s,
+            max_deliver=-1,
+            max_ack_pending=10_000,
+        )
+        await answered(self.bus.js.add_consumer(stream.name, config))
+        pull = Pull(self.bus.nc, Consumer(stream.name, durable), slots, self.handle)
+        self._pulls.append(pull)
+        await pull.start()
 
     async def resume(self) -> None:
         """After a reconnect: listen again at once."""

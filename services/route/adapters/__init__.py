@@ -1,0 +1,1 @@
+"""How route meets the bus: opening jobs, answering asks, writing reports."""

@@ -1,0 +1,152 @@
+"""Opens jobs: reads submissions from JOBS, refuses what cannot be, and publishes the shards of the rest."""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from contracts import subjects
+from contracts.item import Failure
+from contracts.job import ItemResult, JobOpened, JobReport
+from contracts.subjects import JOBS, MSG_ID, REPLY, RESULTS
+from services.route.config import RouteSettings
+from services.route.domain.options import check_options, check_slip
+from services.route.domain.patterns import Patterns
+from services.route.domain.prompts import Prompts
+from services.route.domain.submission import (
+    Deadlines,
+    Opening,
+    Submission,
+    job_id,
+    open_job,
+    raw_items,
+    read_job,
+    with_stream,
+)
+from shared.bus import answered, headers_of
+from shared.delivery import Delivery
+from shared.errors import Poison, Rejected, Retryable
+from shared.hops import Hops, reply
+from shared.models import Catalogue
+from shared.pull import Consumer, Pull
+from shared.telemetry import Telemetry, trace_headers
+
+log = logging.getLogger("penstock.open")
+
+DURABLE = "route-open"
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Takes submissions off JOBS."""
+
+    hops: Hops
+    patterns: Patterns
+    prompts: Prompts
+    catalogue: Catalogue
+    settings: RouteSettings
+    telemetry: Telemetry
+
+    async def pull(self) -> Pull:
+        """A started pull loop over JOBS."""
+        config = ConsumerConfig(
+            durable_name=DURABLE, ack_policy=AckPolicy.EXPLICIT, ack_wait=self.settings.ack_wait_s, max_deliver=-1
+        )
+        await answered(self.hops.bus.js.add_consumer(JOBS.name, config))
+        pull = Pull(self.hops.bus.nc, Consumer(JOBS.name, DURABLE), self.settings.open_slots, self.handle)
+        await pull.start()
+        return pull
+
+    async def handle(self, message: Msg) -> None:
+        """Open one submission and settle its message."""
+        delivery = Delivery.of(message)
+        with self.telemetry.hop(message.subject, message.headers, delivery.attempt):
+            async with delivery.heartbeat(self.settings.ack_wait_s / 3):
+                try:
+                    await self._open(message, delivery)
+                except Retryable as error:
+                    log.warning("opening %s: %s", message.subject, error)
+                    await delivery.again(error)
+                except Exception:  # a fault of ours: one submission must not end the service
+                    log.exception("opening %s failed", message.subject)
+                    await delivery.again()
+                else:
+                    await delivery.done()
+
+    async def _open(self, message: Msg, delivery: Delivery) -> None:
+        submission = _submission(message, delivery)
+        name = str(submission.sequence)
+        try:
+            if delivery.attempt > self.settings.attempts:
+                raise Rejected("job: internal error while opening it; the service's log says more")
+            data = await self.hops.bus.payload(message.data, message.headers)
+            submission = replace(submission, data=data)
+            name = job_id(submission)
+            opening = await self._plan(submission)
+        except (Rejected, Poison) as error:
+            await self._reject(submission, name, str(error))
+            return
+        await self._publish(submission, opening)
+
+    async def _plan(self, submission: Submission) -> Opening:
+        pattern = self.patterns.get(submission.pattern)
+        job = read_job(submission.data)
+        if job.items and job.items_claim:
+            raise Rejected("items_claim: expected either items or items_claim, got both")
+        if job.deadline_s is not None and not 0 < job.deadline_s < float("inf"):
+            raise Rejected(f"deadline_s: expected more than 0 seconds, got {job.deadline_s}")
+        check_options(job.options, self.catalogue)
+        raw = raw_items(job, await self.hops.bus.get_claim(job.items_claim) if job.items_claim else None)
+        job = msgspec.structs.replace(job, options=with_stream(job.options, len(raw)))
+        slip = pattern.open(job.options)
+        check_slip(slip, self.prompts)
+        deadlines = Deadlines(self.settings.interactive_deadline_s, self.settings.batch_deadline_s)
+        return open_job(submission, job, raw, pattern, slip, self.settings.shard_size, deadlines)
+
+    async def _publish(self, submission: Submission, opening: Opening) -> None:
+        opened = opening.opened
+        if not await self._claim_id(opened):
+            text = f"job: the id {opened.job!r} is in use by an earlier submission; choose another one"
+            await self._reject(submission, str(submission.sequence), text)
+            return
+        await self.hops.open_group(subjects.job_group(opened.tenant, opened.job), opening.parked)
+        await self.hops.publish_all(opening.tasks, trace_headers())
+
+    async def _claim_id(self, opened: JobOpened) -> bool:
+        """The first submission under an id owns it; a redelivery of the same submission goes on."""
+        subject = subjects.result(opened.tenant, opened.job, "open")
+        if await self.hops.bus.write_once(subject, msgspec.json.encode(opened)):
+            return True
+        there = await self.hops.bus.last(RESULTS, subject)
+        if there is None:
+            raise Retryable("the record of the job's id went away meanwhile")
+        return msgspec.json.decode(there.data or b"", type=JobOpened).sequence == opened.sequence
+
+    async def _reject(self, submission: Submission, name: str, reason: str) -> None:
+        """Say why, where the user looks: under the job's id, and to whoever asked."""
+        log.info("rejected %s/%s: %s", submission.tenant, name, reason)
+        rejected = JobReport(
+            job=name, tenant=submission.tenant, pattern=submission.pattern, state="rejected", error=reason,
+            seconds=round(max(0.0, time.time() - submission.at), 3), submitted_at=submission.at,
+        )  # fmt: skip
+        await self.hops.bus.write_once(subjects.result(submission.tenant, name, "done"), msgspec.json.encode(rejected))
+        if submission.reply:
+            failure = Failure("malformed", reason, "route")
+            await reply(self.hops.bus, submission.reply, ItemResult(n=0, failure=failure, job=name))
+
+
+def _submission(message: Msg, delivery: Delivery) -> Submission:
+    _, tenant, pattern = message.subject.split(".")
+    head = headers_of(message)
+    return Submission(
+        tenant=tenant,
+        pattern=pattern,
+        sequence=message.metadata.sequence.stream,
+        message_id=head.get(MSG_ID, ""),
+        data=message.data,
+        at=delivery.published_at,
+        reply=head.get(REPLY, ""),
+    )

@@ -1,0 +1,72 @@
+"""Writes the report of a job: counters from Redis (recounted from RESULTS where Redis forgot), reasons from RESULTS."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import msgspec
+
+from contracts import subjects
+from contracts.job import ItemFailure, ShardResult
+from contracts.steps import Report
+from contracts.subjects import RESULTS
+from contracts.task import Parked, Task
+from services.route.handlers import report
+from shared.cancels import Cancels
+from shared.groups import Totals
+from shared.hops import Hops
+from shared.outcome import Finished, Outcome
+from shared.recount import recount
+
+
+@dataclass(frozen=True)
+class Reports:
+    """The end of every job."""
+
+    hops: Hops
+    cancels: Cancels
+
+    async def write(self, task: Task, step: Report) -> Outcome:
+        """Write `.done` once; a repeated report changes nothing."""
+        group = subjects.job_group(task.tenant, task.job)
+        totals, size = await self._totals(group)
+        failures = await self._failures(task, totals.failed_indices)
+        done = report(
+            task,
+            size=size,
+            shards=totals.count.size,
+            counts=totals.tally,
+            failures=failures,
+            now=time.time(),
+            cancelled=self.cancels.reason(task.tenant, task.job) is not None,
+        )
+        await self.hops.bus.write_once(subjects.result(task.tenant, task.job, "done"), msgspec.json.encode(done))
+        return Finished()
+
+    async def _totals(self, group: str) -> tuple[Totals, int]:
+        totals = await self.hops.groups.totals(group)
+        if not totals.count.complete:
+            raw = await self.hops.bus.find_parked(group)
+            if raw is not None:
+                await recount(self.hops.bus, self.hops.groups, group, msgspec.msgpack.decode(raw, type=Parked))
+                totals = await self.hops.groups.totals(group)
+        return totals, totals.tally.succeeded + totals.tally.failed
+
+    async def _failures(self, task: Task, indices: list[int]) -> list[ItemFailure]:
+        """Why items failed, read from the shards that had failures."""
+        gate = asyncio.Semaphore(32)
+
+        async def read(index: int) -> list[ItemFailure]:
+            async with gate:
+                message = await self.hops.bus.last(RESULTS, subjects.result(task.tenant, task.job, index))
+            if message is None:
+                return []
+            shard = msgspec.json.decode(message.data or b"", type=ShardResult)
+            return [
+                ItemFailure(item.n, item.failure.code, item.failure.reason, item.id)
+                for item in shard.items
+                if item.failure is not None
+            ]
+
+        found = await asyncio.gather(*(read(index) for index in indices))
+        return [failure for failures in found for failure in failures]

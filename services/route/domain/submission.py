@@ -1,0 +1,135 @@
+"""Reading a submission: from the bytes that a user published to tasks, or to a reason that the user understands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from contracts import subjects
+from contracts.item import Failure, Input, Item
+from contracts.job import Job, JobOpened, Lane, Options
+from contracts.steps import AnyStep, Report
+from contracts.subjects import TOKEN
+from contracts.task import Parked, Task
+from services.route.domain.pattern import Pattern
+from shared.errors import Rejected
+from shared.explain import explain
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A message of JOBS. `at` is when the server stored it, in unix seconds."""
+
+    tenant: str
+    pattern: str
+    sequence: int
+    message_id: str
+    data: bytes
+    at: float
+    reply: str = ""
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds that a job has where it does not say."""
+
+    interactive_s: float
+    batch_s: float
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A job, ready to be published."""
+
+    opened: JobOpened
+    parked: Parked
+    tasks: list[Task]
+
+
+def read_job(data: bytes) -> Job:
+    """Raises Rejected that names the field and what was expected."""
+    try:
+        return msgspec.json.decode(data or b"null", type=Job)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Rejected(explain(error, "job")) from None
+
+
+def job_id(submission: Submission) -> str:
+    """The payload's `job`, else the message id, else the stream sequence. Raises Rejected where it is no id."""
+    given, source = _given_id(submission)
+    if not given:
+        return str(submission.sequence)
+    if not TOKEN.match(given):
+        raise Rejected(f"{source}: expected 1 to 64 letters, digits, - and _, got {given[:80]!r}")
+    return given
+
+
+def _given_id(submission: Submission) -> tuple[str, str]:
+    try:
+        job = msgspec.json.decode(submission.data, type=_OnlyId).job
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        job = ""
+    return (job, "job") if job else (submission.message_id, subjects.MSG_ID)
+
+
+class _OnlyId(msgspec.Struct):
+    job: str = ""
+
+
+def raw_items(job: Job, lines: bytes | None) -> Sequence[msgspec.Raw | bytes]:
+    """The job's items as they were sent; `lines` is what its claim held."""
+    items: Sequence[msgspec.Raw | bytes] = job.items
+    if lines is not None:
+        items = [line for line in lines.splitlines() if line.strip()]
+    if not items:
+        raise Rejected("items: expected at least one item, got none")
+    return items
+
+
+def open_job(
+    submission: Submission, job: Job, raw: Sequence[msgspec.Raw | bytes], pattern: Pattern, slip: list[AnyStep],
+    shard_size: int, deadlines: Deadlines,
+) -> Opening:  # fmt: skip
+    """All tasks of a job, and what is parked until they are back."""
+    name = job_id(submission)
+    lane: Lane = job.lane or ("interactive" if len(raw) == 1 else "batch")
+    usual = deadlines.interactive_s if lane == "interactive" else deadlines.batch_s
+    deadline = submission.at + (job.deadline_s if job.deadline_s is not None else usual)
+    items = [read_item(n, line, pattern, submission.at) for n, line in enumerate(raw)]
+    group = subjects.job_group(submission.tenant, name)
+    parent = Task(
+        id=group, tenant=submission.tenant, job=name, pattern=pattern.name, items=[], steps=[Report()], group=group,
+        index=0, lane=lane, options=job.options, deadline=deadline, submitted_at=submission.at, reply=submission.reply,
+    )  # fmt: skip
+    shards = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
+    tasks = [
+        msgspec.structs.replace(parent, id=f"{group}/{index}", items=shard, steps=slip, index=index)
+        for index, shard in enumerate(shards)
+    ]
+    opened = JobOpened(
+        name, submission.tenant, pattern.name, len(items), len(tasks), submission.sequence, submission.at, deadline
+    )
+    return Opening(opened, Parked(parent, len(tasks), "report", items=len(items), shard_size=shard_size), tasks)
+
+
+def read_item(n: int, raw: msgspec.Raw | bytes, pattern: Pattern, at: float) -> Item:
+    """One item; a malformed one fails alone, with the reason."""
+    try:
+        given = msgspec.json.decode(raw, type=Input)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return _malformed(n, Input(), explain(error, f"items[{n}]"))
+    wrong = pattern.check(given)
+    if wrong is not None:
+        return _malformed(n, Input(id=given.id), f"items[{n}].{wrong}")
+    if given.deadline_s is not None and not 0 < given.deadline_s < float("inf"):
+        return _malformed(n, given, f"items[{n}].deadline_s: expected more than 0 seconds, got {given.deadline_s}")
+    return Item(n=n, input=given, deadline=None if given.deadline_s is None else at + given.deadline_s)
+
+
+def _malformed(n: int, given: Input, reason: str) -> Item:
+    return Item(n=n, input=given, failure=Failure("malformed", reason, "route"))
+
+
+def with_stream(options: Options, items: int) -> Options:
+    """Tokens are published where the job has one item, unless it says otherwise."""
+    return options if options.stream is not None else msgspec.structs.replace(options, stream=items == 1)

@@ -1,0 +1,71 @@
+"""What route does with tasks: render, decide, scatter, report."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from contracts.item import Item
+from contracts.job import ItemFailure, JobReport
+from contracts.steps import AnyStep, Decide, Render, Scatter
+from contracts.task import Tally, Task
+from services.route.domain import spreading
+from services.route.domain.patterns import Patterns
+from services.route.domain.prompts import Prompt, Prompts
+from services.route.domain.render import aimed
+from services.route.domain.render import render as rendered
+from shared.errors import ItemError
+from shared.models import Catalogue
+from shared.outcome import Advance, Outcome
+
+FAILURES_IN_REPORT = 1000
+
+
+async def render(task: Task, step: Render, prompts: Prompts, catalogue: Catalogue) -> Outcome:
+    """Choose the model, render the prompt, and aim the next Generate at the model."""
+    model = catalogue.get(step.model or task.options.model)
+    prompt = prompts.get(step.prompt)
+    items = [_render_one(item, prompt, task, model.context) for item in task.items]
+    rest: list[AnyStep] = task.steps[1:]
+    return Advance(items, aimed(rest, prompt, model.name), skip=len(rest))
+
+
+def _render_one(item: Item, prompt: Prompt, task: Task, window: int) -> Item:
+    try:
+        return rendered(item, prompt, task.options, window)
+    except ItemError as error:
+        return replace(item, failure=error.failure("route"))
+
+
+async def decide(task: Task, step: Decide, patterns: Patterns) -> Outcome:
+    """Ask the pattern which steps come next."""
+    return spreading.decide(task.items, patterns.get(task.pattern), task.options)
+
+
+async def scatter(task: Task, step: Scatter, shard_size: int) -> Outcome:
+    """Spread the items into children."""
+    return spreading.scatter(task.items, step, shard_size)
+
+
+def report(
+    task: Task, size: int, shards: int, counts: Tally, failures: Sequence[ItemFailure], now: float, cancelled: bool
+) -> JobReport:
+    """How a job ended. `counts` are the sums of its shards."""
+    reasons: dict[str, int] = {}
+    for failure in failures:
+        reasons[failure.code] = reasons.get(failure.code, 0) + 1
+    expired = task.deadline is not None and now >= task.deadline and "deadline_exceeded" in reasons
+    return JobReport(
+        job=task.job,
+        tenant=task.tenant,
+        pattern=task.pattern,
+        state="cancelled" if cancelled else "expired" if expired else "done",
+        size=size,
+        succeeded=counts.succeeded,
+        failed=counts.failed,
+        seconds=round(max(0.0, now - task.submitted_at), 3),
+        usage=counts.usage,
+        reasons=reasons,
+        failures=sorted(failures, key=lambda failure: failure.n)[:FAILURES_IN_REPORT],
+        shards=shards,
+        submitted_at=task.submitted_at,
+    )

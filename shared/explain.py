@@ -1,0 +1,19 @@
+"""What is wrong with a user's JSON, in the user's words: the field, what was expected, what came."""
+
+import re
+
+import msgspec
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.S)
+
+
+def explain(error: msgspec.MsgspecError | UnicodeDecodeError, root: str) -> str:
+    """One line: `items[3].question: expected str, got int`; `root` names the message itself."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{root}: not UTF-8: byte {error.start} ({error.object[error.start]:#04x}) begins no character"
+    match = _AT.match(str(error))
+    what, path = (match["what"], match["path"] or "") if match else (str(error), "")
+    if not isinstance(error, msgspec.ValidationError):
+        return f"{root}: not valid JSON: {what[:1].lower()}{what[1:]}"
+    name = f"{root}{path}".removeprefix("$").removeprefix(".")
+    return f"{name}: {what[:1].lower()}{what[1:]}".replace("`", "")

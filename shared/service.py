@@ -1,0 +1,237 @@
+"""The frame of every service: a FastStream application with its lifespan, broker, middleware and control subscriber,
+and around it what every process needs: streams, Redis, worker, telemetry, service discovery."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import msgspec
+import nats.micro
+from faststream import AckPolicy, FastStream
+from faststream.nats import JStream, NatsBroker, NatsMessage
+from faststream.nats.opentelemetry import NatsTelemetryMiddleware
+from nats.aio.client import Client
+from nats.js.api import DeliverPolicy
+from nats.micro.service import Service as MicroService
+from nats.micro.service import ServiceConfig
+from redis.asyncio import Redis
+
+from contracts.events import Cancel
+from contracts.item import Item
+from contracts.steps import Step
+from contracts.subjects import CONTROL
+from contracts.task import Task
+from shared import telemetry
+from shared.audit import Audit
+from shared.bus import Bus
+from shared.cancels import Cancels
+from shared.connect import redis_ready, wait_for_nats
+from shared.errors import PenstockError
+from shared.groups import Groups
+from shared.hops import Hops
+from shared.outcome import Outcome
+from shared.settings import ServiceSettings, StackSettings
+from shared.telemetry import Telemetry
+from shared.worker import Worker
+
+log = logging.getLogger("penstock.service")
+
+VERSION = "0.1.0"
+DRAIN_S = 20.0
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+StepT = TypeVar("StepT", bound=Step)
+
+
+@dataclass
+class Runtime(Generic[SettingsT]):
+    """What a service's composition gets to work with."""
+
+    settings: SettingsT
+    stack: StackSettings
+    bus: Bus
+    redis: "Redis"
+    hops: Hops
+    worker: Worker
+    cancels: Cancels
+    telemetry: Telemetry
+    replica: str
+    started: list[Callable[[MicroService], Awaitable[None]]] = field(default_factory=list)
+    resumed: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    draining: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def on(self, step: type[StepT], handler: Callable[[Task, StepT], Awaitable[Sequence[Item] | Outcome]]) -> None:
+        """Let `handler` take every step of this class; it sees only living items."""
+        self.worker.on(step, handler)
+
+    def when_started(self, hook: Callable[[MicroService], Awaitable[None]]) -> None:
+        """Run once the service listens; gets the NATS micro service, to add endpoints to it."""
+        self.started.append(hook)
+
+
+Build = Callable[[Runtime[SettingsT]], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Service(Generic[SettingsT]):
+    """A service, described but not started."""
+
+    settings: type[SettingsT]
+    build: Build[SettingsT]
+
+    def application(self, settings: SettingsT, stack: StackSettings) -> FastStream:
+        """The FastStream application of one process."""
+        return _Process(settings, stack, self.build).application()
+
+
+def service(settings: type[SettingsT], build: Build[SettingsT]) -> Service[SettingsT]:
+    """Describe a service: its settings, and the context manager that composes it."""
+    return Service(settings, build)
+
+
+def main(described: Service[SettingsT]) -> None:
+    """Run a service until SIGTERM; settings that are wrong end it with one clear line."""
+    try:
+        settings, stack = described.settings.load(), StackSettings.load()
+        logging.basicConfig(level=stack.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        logging.getLogger("nats").setLevel(logging.CRITICAL)  # its reconnect noise is said once, by `connect`
+        _run(_serve(described, settings, stack))
+    except PenstockError as error:
+        sys.exit(f"penstock-{described.settings.service}: {error}")
+
+
+async def _serve(described: Service[SettingsT], settings: SettingsT, stack: StackSettings) -> None:
+    await wait_for_nats(stack.nats_url)
+    await described.application(settings, stack).run(log_level=logging.DEBUG, sleep_time=0.05)
+
+
+def _run(coroutine: Awaitable[None]) -> None:
+    async def until_done() -> None:
+        await coroutine
+
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.run(until_done())
+    return asyncio.run(until_done())
+
+
+class _Process(Generic[SettingsT]):
+    """One running service: the hooks of its FastStream application."""
+
+    def __init__(self, settings: SettingsT, stack: StackSettings, build: Build[SettingsT]) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._build = build
+        self._replica = f"{settings.service}-{os.getpid()}"
+        self._telemetry = telemetry.start(settings.service, stack.otlp, self._replica)
+        self._cancels = Cancels()
+        self._runtime: Runtime[SettingsT] | None = None
+        self._micro: MicroService | None = None
+        self._broker = NatsBroker(
+            stack.nats_url,
+            name=self._replica,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,  # type: ignore[arg-type]  # nats-py takes fractions of seconds
+            reconnected_cb=self._on_reconnect,
+            graceful_timeout=DRAIN_S,
+            middlewares=[NatsTelemetryMiddleware()],
+            logger=None,
+        )
+
+    def application(self) -> FastStream:
+        self._subscribe_to_control()
+        return FastStream(
+            self._broker,
+            logger=None,
+            lifespan=self._lifespan,
+            after_startup=[self._after_startup],
+            on_shutdown=[self._on_shutdown],
+        )
+
+    def _subscribe_to_control(self) -> None:
+        @self._broker.subscriber(
+            "control.*.cancel.*",
+            stream=JStream(CONTROL.name, declare=False),
+            ordered_consumer=True,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_raw,
+        )
+        async def cancel(message: NatsMessage) -> None:
+            """Remember a cancelled job; an unreadable reason cancels all the same."""
+            subject = message.raw_message.subject
+            _, tenant, _, job = subject.split(".")
+            try:
+                reason = msgspec.json.decode(message.body or b"{}", type=Cancel).reason
+            except msgspec.MsgspecError:
+                reason = ""
+            self._cancels.add(tenant, job, reason)
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        bus = Bus.on(await self._broker.connect())
+        await bus.ensure()
+        redis = await redis_ready(self._stack.redis_url)
+        groups = Groups(redis)
+        hops = Hops(bus, groups)
+        audit = Audit(bus, self._settings.service, self._replica, self._telemetry)
+        worker = Worker(self._settings, bus, hops, audit, self._cancels, self._telemetry)
+        self._runtime = Runtime(
+            self._settings, self._stack, bus, redis, hops, worker, self._cancels, self._telemetry, self._replica
+        )
+        async with self._build(self._runtime):
+            yield
+        await redis.aclose()
+        self._telemetry.close()
+
+    async def _after_startup(self) -> None:
+        runtime = self._started_runtime()
+        await runtime.worker.start()
+        self._micro = await announce(runtime.bus.nc, self._settings.service, self._replica)
+        for hook in runtime.started:
+            await hook(self._micro)
+        log.info("penstock-%s is ready", self._settings.service)
+
+    async def _on_shutdown(self) -> None:
+        """Nothing new, then let what runs finish."""
+        runtime = self._started_runtime()
+        if self._micro is not None:
+            await self._micro.stop()
+        for drain in runtime.draining:
+            await drain()
+        await runtime.worker.drain(DRAIN_S)
+
+    async def _on_reconnect(self) -> None:
+        log.warning("penstock-%s: connected to NATS again", self._settings.service)
+        if self._runtime is not None:
+            await self._runtime.worker.resume()
+            for resume in self._runtime.resumed:
+                await resume()
+
+    def _started_runtime(self) -> Runtime[SettingsT]:
+        assert self._runtime is not None, "the lifespan comes first"
+        return self._runtime
+
+
+async def announce(nc: Client, name: str, replica: str) -> MicroService:
+    """Answer NATS service discovery ($SRV.PING, $SRV.INFO, $SRV.STATS)."""
+    return await nats.micro.add_service(
+        nc,
+        ServiceConfig(
+            name=f"penstock-{name}",
+            version=VERSION,
+            description=f"Penstock {name}: takes work.{name}.<lane>",
+            metadata={"replica": replica},
+        ),
+    )
+
+
+async def _raw(message: NatsMessage) -> bytes:
+    return message.body
