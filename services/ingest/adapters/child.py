@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from services.ingest.adapters.limits import LENGTH_BYTES, Limits
+from services.ingest.adapters.limits import LENGTH_BYTES, OUT_OF_MEMORY, Limits
 from services.ingest.adapters.reading import read
 from services.ingest.domain.chunks import cut
 from services.ingest.domain.parts import split
@@ -26,10 +26,13 @@ def main(limits: Limits) -> None:
     os.dup2(2, 1)
     with contextlib.suppress(ValueError, OSError):  # macOS knows the limit and does not take it
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
-    while payload := _receive(sys.stdin.buffer):
-        reply = msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(payload, type=Request), limits))
-        replies.write(len(reply).to_bytes(LENGTH_BYTES, "big") + reply)
-        replies.flush()
+    try:
+        while payload := _receive(sys.stdin.buffer):
+            reply = msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(payload, type=Request), limits))
+            replies.write(len(reply).to_bytes(LENGTH_BYTES, "big") + reply)
+            replies.flush()
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
 
 
 def _receive(stream: BinaryIO) -> bytes:
@@ -42,8 +45,6 @@ def _answer(request: Request, limits: Limits) -> Result:
         return _read(request, limits)
     except ItemError as error:
         return Result(code=error.code, reason=str(error))
-    except MemoryError:
-        return Result(code="too_large", reason=f"{request.name}: reading it takes more memory than is allowed")
     except RecursionError:
         return Result(code="unreadable", reason=f"{request.name}: nested too deeply to be read")
     finally:

@@ -7,7 +7,7 @@ from asyncio.subprocess import PIPE, Process
 
 import msgspec
 
-from services.ingest.adapters.limits import LENGTH_BYTES, Limits
+from services.ingest.adapters.limits import LENGTH_BYTES, OUT_OF_MEMORY, Limits
 from services.ingest.domain.request import Request, Result
 from shared.errors import ItemError
 
@@ -42,8 +42,7 @@ class Parser:
                     "unreadable", f"{request.name}: reading it took longer than {self._limits.seconds} s"
                 ) from None
             except (asyncio.IncompleteReadError, ConnectionError):
-                code = await child.wait()
-                raise ItemError("unreadable", f"{request.name}: the parser broke down over it (exit {code})") from None
+                raise _death(request.name, await child.wait()) from None
             finally:
                 await self._settle(child, is_well=result is not None)
         if result.code:
@@ -86,6 +85,12 @@ class Parser:
         self._idle.pop(child, None)
         if child.stdin is not None:
             child.stdin.close()
+
+
+def _death(name: str, code: int) -> ItemError:
+    if code == OUT_OF_MEMORY:
+        return ItemError("too_large", f"{name}: reading it takes more memory than is allowed")
+    return ItemError("unreadable", f"{name}: the parser broke down over it (exit {code})")
 
 
 async def _ask(child: Process, request: Request) -> Result:

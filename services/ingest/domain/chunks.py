@@ -14,7 +14,7 @@ from services.ingest.domain.units import Unit, text_of, units_of
 from services.ingest.domain.windows import OVERLAP, tail, windows
 
 LONG = 256  # what the encoder reads: clauses beyond it are cut at their items (a), (b), …, tables between their rows
-LOT = 128  # a lot of rows: few enough that one row among them is found by its number or name
+LOT = 100  # a lot of rows: few enough that one row among them is found by its number or name
 _PATH = " › "
 
 
@@ -66,7 +66,7 @@ def _leading(units: Sequence[Unit]) -> list[Unit]:
 
 
 def _lots(rows: Sequence[Unit], heading: list[Unit], clause: str, path: str) -> Iterator[_Piece]:
-    """A table in lots of at most 128 tokens; the section says which rows, where there are several lots."""
+    """A table in lots of at most 100 tokens; the section says which rows, where there are several lots."""
     lots: list[list[Unit]] = [[]]
     for row in rows:
         if lots[-1] and sum(unit.tokens for unit in lots[-1]) + row.tokens > LOT:

@@ -11,6 +11,10 @@ def decode(name: str, content: bytes, declared: str = "utf-8") -> str:
     """Text with "\\n" at line ends; raises ItemError `unreadable` that names the first byte which does not fit."""
     mark, encoding = next(((m, e) for m, e in _MARKS if content.startswith(m)), (b"", declared))
     try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ItemError("unreadable", f"{name}: declares the charset {declared!r}, which is not known") from None
+    try:
         text = content[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
         at = error.start + len(mark)

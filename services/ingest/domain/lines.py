@@ -9,7 +9,7 @@ HYPHEN = "\u00ad"
 
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _HYPHENATED_END = re.compile(r"([^\W\d_]+)[-\u00ad\u2010]$")
-_NUMBERS = re.compile(r"\d+|\b[ivxl]+\b", re.I)
+_LONGEST_WORD = 60
 _PAGE_NUMBER = re.compile(
     r"^(?:page|p\.|seite)?\s*[-–—]?\s*(?:\d{1,4}|[ivxl]{1,6})\s*[-–—]?(?:\s*(?:of|/)\s*\d{1,4})?$", re.I
 )
@@ -30,22 +30,27 @@ def vocabulary(lines: Iterable[str]) -> Counter[str]:
 
 def join(lines: Sequence[str], words: Counter[str]) -> str:
     """Lines of a paragraph as one; hyphenated words are mended, compounds keep theirs."""
-    text = ""
-    for line in (" ".join(line.split(" ")).strip() for line in lines):
-        text = _append(text, line, words) if text else line
-    return " ".join(text.replace(HYPHEN, "-" if text.endswith(HYPHEN) else "").split())
+    parts: list[str] = []
+    for line in lines:
+        if plain := " ".join(line.split()):
+            if parts:
+                parts[-1] = _ended(parts[-1], plain, words)
+            parts.append(plain)
+    return "".join(parts).replace(HYPHEN, "-").strip()
 
 
-def _append(text: str, line: str, words: Counter[str]) -> str:
-    match = _HYPHENATED_END.search(text)
-    following = _WORD.match(line)
-    if not match or not following or not following[0][0].islower():
-        return f"{text.rstrip(HYPHEN)}{'-' if text.endswith(HYPHEN) else ''}{'' if match else ' '}{line}"
-    first, second = match[1].lower(), following[0].lower()
-    is_compound = words[f"{first}-{second}"] > words[first + second] or (
-        not words[first + second] and bool(words[first]) and bool(words[second])
-    )
-    return f"{text[:-1]}{'-' if is_compound else ''}{line}"
+def _ended(line: str, following: str, words: Counter[str]) -> str:
+    """A line with what parts it from the next: a space, a hyphen or nothing."""
+    match = _HYPHENATED_END.search(line[-_LONGEST_WORD:])
+    if not match:
+        return f"{line} "
+    rest = _WORD.match(following)
+    if not rest or not rest[0][0].islower():
+        return f"{line[:-1]}-"
+    first, second = match[1].lower(), rest[0].lower()
+    whole, compound = words[first + second], words[f"{first}-{second}"]
+    is_compound = compound > whole or (not whole and bool(words[first]) and bool(words[second]))
+    return f"{line[:-1]}-" if is_compound else line[:-1]
 
 
 def goes_on(text: str, following: str) -> bool:
@@ -57,8 +62,3 @@ def goes_on(text: str, following: str) -> bool:
 
 def is_page_number(text: str) -> bool:
     return bool(_PAGE_NUMBER.match(text.strip()))
-
-
-def shape(text: str) -> str:
-    """A line with its numbers made alike: running headers that differ by the page number have one shape."""
-    return _NUMBERS.sub("#", " ".join(text.lower().split()))

@@ -92,8 +92,8 @@ def _begins(line: str, before: str) -> bool:
 
 
 def _is_capitals(line: str) -> bool:
-    letters = sum(char.isalpha() for char in line)
-    return letters >= 4 and line.isupper() and len(line.split()) <= _CAPITALS_WORDS
+    is_short = len(line) <= _TITLE_CHARS and len(line.split()) <= _CAPITALS_WORDS
+    return is_short and line.isupper() and sum(char.isalpha() for char in line) >= 4
 
 
 def _mended(pieces: Sequence[str]) -> list[str]:
