@@ -133,8 +133,10 @@ class Penstock:
         async with aclosing(follow(self.bus.js, RESULTS, places)) as messages:
             async for message in messages:
                 payload = await self.bus.payload(message.data, message.headers)
-                if not message.subject.endswith(".done"):
+                if _is_shard(message.subject):
                     yield msgspec.json.decode(payload, type=ShardResult)
+                elif message.subject.endswith(".open"):
+                    continue
                 elif self._read_report(job, message.subject, payload):
                     return
 
@@ -174,7 +176,7 @@ class Penstock:
     async def stored_results(self, job: str) -> AsyncGenerator[ShardResult, None]:
         """The results that a job has up to now."""
         async for message in stored(self.bus.js, RESULTS, subjects.result(self.tenant, token("job", job), "*")):
-            if not message.subject.endswith(".done"):
+            if _is_shard(message.subject):
                 payload = await self.bus.payload(message.data, message.headers)
                 yield msgspec.json.decode(payload, type=ShardResult)
 
@@ -204,6 +206,11 @@ class Penstock:
         if report.state == "rejected":
             raise (JobRejected if own else JobIdInUse)(report.error or "the job was rejected")
         return report if own else None
+
+
+def _is_shard(subject: str) -> bool:
+    """Beside the shards stand the record of the opening and the report."""
+    return subject.rpartition(".")[2].isdecimal()
 
 
 def _deltas(on_delta: Callable[[TokenDelta], None]) -> Callable[[Msg], "asyncio.Future[None]"]:
