@@ -58,11 +58,16 @@ class Contract:
     @property
     def stream(self) -> Stream | None:
         """The stream that stores it; None for core NATS and buckets."""
-        return next((s for s in STREAMS if any(covers(p, self.subject) for p in s.subjects)), None)
+        return stream_of(self.subject)
 
     @property
     def bucket(self) -> Bucket | None:
         return next((b for b in BUCKETS if self.subject.startswith(f"$KV.{b.name}.")), None)
+
+
+def stream_of(subject: str) -> Stream | None:
+    """The stream that stores a subject, whose variable tokens are in braces."""
+    return next((s for s in STREAMS if any(covers(p, subject) for p in s.subjects)), None)
 
 
 def covers(pattern: str, subject: str) -> bool:
@@ -83,6 +88,8 @@ def _named(wildcards: str, *names: str) -> str:
 _ANY_LANE = cast("Lane", "*")
 _WORK = _named(subjects.work_filter("*", _ANY_LANE), "service", "lane")
 _GENERATE = _named(subjects.work_filter("generate", _ANY_LANE), "model", "lane")
+_SCHEDULE = _named(subjects.schedule("*"), "group")
+_ALARM = _named(subjects.alarm("*"), "group")
 _RESULT = _named(subjects.result("*", "*", "*"), "tenant", "job", "shard")
 _OPEN = _named(subjects.result("*", "*", "open"), "tenant", "job")
 _DONE = _named(subjects.result("*", "*", "done"), "tenant", "job")
@@ -175,8 +182,12 @@ MESSAGES = OF_USERS + FOR_USERS + BETWEEN_SERVICES
 STEPS = tuple(_step(kind) for kind in STEP_TYPES)
 CONTRACTS = MESSAGES + STEPS
 
-MORE_SUBJECTS = {_GENERATE: Task}
-"""Further subjects of a message that has more than one."""
+MORE_SUBJECTS: dict[str, tuple[type[Struct], str]] = {
+    _GENERATE: (Task, "A task whose next step is Generate: route has chosen the model."),
+    _SCHEDULE: (Task, "A group's alarm, to be delivered by the server when the group's deadline has passed."),
+    _ALARM: (Task, "A group's alarm has gone off: what is missing in the group fails."),
+}
+"""Further subjects of a message that has more than one, and what it means there."""
 
 RAW: dict[tuple[type[Struct], str], type[Struct]] = {(Job, "items"): Input}
 """What a field holds that is decoded later, element by element."""

@@ -158,10 +158,13 @@ def _check(message: Msg) -> None:
 
 
 def _shares(jobs: list[list[Hop]]) -> list[Share]:
-    """Hops in a row at one service are one delivery: it queued once, and worked on each step."""
+    """Hops in a row at one service are one delivery: it queued once, and worked on each step.
+
+    The report is left out: it is written when the result is already there.
+    """
     visits: dict[tuple[int, str, str], list[tuple[float, float]]] = {}
     for hops in jobs:
-        ordered = sorted(hops, key=lambda hop: (hop.hop, hop.at))
+        ordered = sorted((hop for hop in hops if hop.step != "report"), key=lambda hop: (hop.hop, hop.at))
         for place, (service, visit) in enumerate(groupby(ordered, key=lambda hop: hop.service)):
             steps = list(visit)
             key = place, service, " + ".join(hop.step for hop in steps)

@@ -77,9 +77,10 @@ def _server() -> Node:
 
 def _channels() -> Node:
     channels = {_channel_name(c): _channel(c, c.subject) for c in MESSAGES if c.subject}
-    for subject, struct in messages.MORE_SUBJECTS.items():
+    for subject, (struct, description) in messages.MORE_SUBJECTS.items():
         contract = next(c for c in MESSAGES if c.struct is struct)
-        channels[subject.split(".")[1] + contract.name] = _channel(contract, subject)
+        kind = next(token for token in subject.split(".") if token != "work")
+        channels[kind + contract.name] = _channel(contract, subject) | {"description": description}
     channels[_INBOX] = {
         "address": None,
         "title": "The requester's inbox",
@@ -101,12 +102,13 @@ def _channel(contract: Contract, subject: str) -> Node:
     }
     if names:
         channel["parameters"] = {name: _parameter(name) for name in names}
-    if stream := contract.stream:
+    stream = messages.stream_of(subject)
+    if stream:
         kept = _stream(stream)
         channel["x-jetstream"] = {"stream": stream.name, **{key: kept[key] for key in _RETENTION}}
     if bucket := contract.bucket:
         channel["x-bucket"] = bucket.name
-    if not (contract.stream or contract.bucket):
+    if not (stream or contract.bucket):
         channel["x-core-nats"] = "not stored: who does not listen misses it"
     return channel
 

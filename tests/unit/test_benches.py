@@ -26,6 +26,7 @@ def test_steps_that_one_service_takes_in_a_row_queue_once() -> None:
         hop("route", "render", 1, 1.0, 4.0),
         hop("route", "decide", 2, 5.0, 0.5),
         hop("retrieve", "retrieve", 0, 1.5, 6.0),
+        hop("route", "report", 0, 9.0, 9.0),  # comes after the result
     ]
     shares = bench_ask._shares([job, job])
     assert [(s.service, s.steps, s.queue_ms, s.work_ms) for s in shares] == [
