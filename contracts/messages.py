@@ -42,6 +42,7 @@ class Contract:
     readers: Party
     encoding: Literal["json", "msgpack"]
     version: int = 1
+    also: tuple[type[Struct], ...] = ()  # what else its subject takes
     reply: type[Struct] | None = None  # what comes back on the requester's inbox
     headers: tuple[str, ...] = ()
     inside: str = ""  # the message that carries it
@@ -95,6 +96,9 @@ _OPEN = _named(subjects.result("*", "*", "open"), "tenant", "job")
 _DONE = _named(subjects.result("*", "*", "done"), "tenant", "job")
 _TOKENS = _named(subjects.tokens("*", "*", "*"), "tenant", "job", "n")
 
+SERVICE_ERROR = "Nats-Service-Error"
+SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
+
 _RESULT_HEADERS = (subjects.TALLY, subjects.SHARD, subjects.CLAIM)
 _WORK_HEADERS = (subjects.MSG_ID, subjects.CLAIM, subjects.SHARD)
 
@@ -113,6 +117,7 @@ OF_USERS = (
         owner="users",
         readers="services",
         encoding="json",
+        also=(Job,),
         reply=ItemResult,
     ),
     Contract(
@@ -128,7 +133,15 @@ FOR_USERS = (
     Contract(JobOpened, _OPEN, owner="route", readers="users", encoding="json"),
     Contract(ShardResult, _RESULT, owner="services", readers="users", encoding="json", headers=_RESULT_HEADERS),
     Contract(JobReport, _DONE, owner="route", readers="users", encoding="json", headers=(subjects.CLAIM,)),
-    Contract(ItemResult, "", owner="services", readers="users", encoding="json", inside="ShardResult"),
+    Contract(
+        ItemResult,
+        "",
+        owner="services",
+        readers="users",
+        encoding="json",
+        headers=(SERVICE_ERROR, SERVICE_ERROR_CODE),
+        inside="ShardResult, and alone as the reply to an ask",
+    ),
     Contract(TokenDelta, _TOKENS, owner="generate", readers="users", encoding="json"),
     Contract(
         Hop, _named(subjects.events("*", "*"), "tenant", "job"), owner="services", readers="users", encoding="json"
@@ -196,6 +209,8 @@ HEADERS = {
     subjects.MSG_ID: "Makes publishing idempotent: the stream stores the first message with this id, drops the others.",
     subjects.CLAIM: "The payload lies in the object store under this name; the message's own body is empty.",
     subjects.CLAIM_BUCKET: "The bucket of the claim, where it is not `claims`.",
+    SERVICE_ERROR: "In the reply to an ask: why there is no answer, as NATS services say it.",
+    SERVICE_ERROR_CODE: "In the reply to an ask that failed: 422.",
     subjects.REPLY: "Where the answer to an ask is wanted.",
     subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
     subjects.SHARD: "Group, index and item numbers: enough to fail the items of a task that cannot be read.",

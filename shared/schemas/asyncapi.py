@@ -19,8 +19,8 @@ _DESCRIPTION = """\
 Publish a job as JSON to `jobs.{tenant}.{pattern}`; the PubAck is the receipt. The job's id is its field `job`, else
 the header `Nats-Msg-Id`, else the stream sequence in the PubAck. Read the results of its items from
 `results.{tenant}.{job}.*` (stream RESULTS, which also has those that came before you listened); the last message is
-the report on `results.{tenant}.{job}.done`. Or send one question as a NATS request to `ask.{tenant}.{pattern}`: the
-answer is the reply.
+the report on `results.{tenant}.{job}.done`. Or send one question, or a job of one item, as a NATS request to
+`ask.{tenant}.{pattern}`: the answer is the reply.
 
     nats pub jobs.default.rag '{"items":[{"question":"Does plan HMO-483 cover physiotherapy?"}]}'
     nats request ask.default.rag '{"question":"Does plan HMO-483 cover physiotherapy?"}'
@@ -96,7 +96,7 @@ def _channel(contract: Contract, subject: str) -> Node:
         "address": subject,
         "title": contract.name,
         "description": _doc(contract),
-        "messages": {contract.name: _message_ref(contract.name)},
+        "messages": {name: _message_ref(name) for name in _names(contract)},
         "x-owner": contract.owner,
         "x-readers": contract.readers,
     }
@@ -109,7 +109,7 @@ def _channel(contract: Contract, subject: str) -> Node:
     if bucket := contract.bucket:
         channel["x-bucket"] = bucket.name
     if not (stream or contract.bucket):
-        channel["x-core-nats"] = "not stored: who does not listen misses it"
+        channel["x-core-nats"] = "request and reply" if contract.reply else "not stored: who does not listen misses it"
     return channel
 
 
@@ -156,7 +156,7 @@ def _operation(action: str, contract: Contract, party: str) -> Node:
         "action": action,
         "channel": {"$ref": channel},
         "title": _title(action) + " " + contract.name,
-        "messages": [{"$ref": f"{channel}/messages/{contract.name}"}],
+        "messages": [{"$ref": f"{channel}/messages/{name}"} for name in _names(contract)],
         "tags": [{"name": party}],
     }
     if contract.reply:
@@ -195,6 +195,11 @@ def _message_ref(name: str) -> Node:
 
 def _doc(contract: Contract) -> str:
     return inspect.cleandoc(contract.struct.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _names(contract: Contract) -> list[str]:
+    """The messages that its subject takes."""
+    return [contract.name, *(struct.__name__ for struct in contract.also)]
 
 
 def _channel_name(contract: Contract) -> str:

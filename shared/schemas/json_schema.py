@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ _REF = "#/$defs/{name}"
 _COMMENTED_FIELD = re.compile(r"^    (\w+): .*?  # (.+)$", re.MULTILINE)
 
 
+@cache
 def schema_of(contract: Contract) -> Schema:
-    """The schema of one message. Comments beside fields become their descriptions."""
+    """The schema of one message, not to be changed. Comments beside fields become their descriptions."""
     structs = (contract.struct, *(held for (owner, _), held in RAW.items() if owner is contract.struct))
     _, definitions = msgspec.json.schema_components(structs, schema_hook=_anything, ref_template=_REF)
     for kind in _structs_behind(structs):
