@@ -35,7 +35,7 @@ def join(lines: Sequence[str], words: Counter[str]) -> str:
         if plain := " ".join(line.split()):
             if parts:
                 parts[-1] = _ended(parts[-1], plain, words)
-            parts.append(plain)
+            parts.append(plain[:-1].replace(HYPHEN, "") + plain[-1])
     return "".join(parts).replace(HYPHEN, "-").strip()
 
 

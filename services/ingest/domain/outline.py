@@ -1,6 +1,7 @@
 """From a flat list of blocks to sections: what stands under which heading and which clause number."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from msgspec import Struct
 
@@ -35,12 +36,10 @@ def outline(reading: Reading) -> list[Section]:
     walk = _Walk(title=reading.title)
     sections = list(walk.sections(list(_joined(reading.blocks))))
     return [
-        section for i, section in enumerate(sections) if section.blocks or not _leads_on(section, sections[i + 1 :])
+        section
+        for section, following in zip_longest(sections, sections[1:])
+        if section.blocks or not (following and following.path[: len(section.path)] == section.path)
     ]
-
-
-def _leads_on(section: Section, later: Sequence[Section]) -> bool:
-    return bool(later) and later[0].path[: len(section.path)] == section.path
 
 
 def _joined(blocks: Sequence[Block]) -> Iterator[Block]:

@@ -188,6 +188,13 @@ def test_text_mends_wrapped_lines_and_page_breaks() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html"])
+def test_soft_hyphens_are_left_out(name: str) -> None:
+    assert texts(
+        reading(name, "<p>phys\u00adio\u00adtherapy visits" if name == "a.html" else "phys\u00adiotherapy visits")
+    ) == ["physiotherapy visits"]
+
+
 def test_text_leaves_out_running_lines_and_the_table_of_contents() -> None:
     page = "\n\nACME INC., 8-K, 10/1/2018\n\n\n\n"
     text = (

@@ -81,7 +81,7 @@ def _blocks(document: Document) -> Iterator[Block]:
 
 
 def _paragraph(paragraph: Paragraph, numbering: Numbering) -> Iterator[Block]:
-    text = " ".join(paragraph.text.split())
+    text = " ".join(paragraph.text.replace("\u00ad", "").split())
     if not text:
         return
     style = (paragraph.style.name if paragraph.style is not None else "") or ""

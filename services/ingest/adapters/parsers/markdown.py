@@ -77,7 +77,7 @@ def _plain(token: Token) -> str:
             parts.append(" " if child.type == "softbreak" else "\n")
         elif child.type != "html_inline":
             parts.append(child.content)
-    return "".join(parts).strip()
+    return "".join(parts).replace("\u00ad", "").strip()
 
 
 def _made(text: str, kind: Kind = "text", level: int = 0) -> Iterator[Block]:

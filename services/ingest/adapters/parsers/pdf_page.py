@@ -12,6 +12,7 @@ from services.ingest.domain.lines import HYPHEN
 
 _GAP = 1.0  # a gap of this many font sizes parts two pieces: cells of a table, or columns
 _HYPHENS = frozenset({0x02, 0xFFFE})  # how pdfium writes a hyphen at the end of a line
+_LINE_ENDS = _HYPHENS | {0x0A, 0x0D}
 _BOLD = 600
 _BOLD_NAME = re.compile(r"bold|black|heavy|semibold|demi", re.I)
 
@@ -90,68 +91,86 @@ def _same_line(before: Piece, piece: Piece) -> bool:
     return overlap > 0.6 * min(before.top - before.bottom, piece.top - piece.bottom) and piece.left >= before.right - 1
 
 
-class _Run:
-    """A piece while it grows."""
+class _Word(Struct, frozen=True):
+    """Characters without white space between them; the box is that of its first and last character."""
 
-    def __init__(self) -> None:
-        self.chars: list[str] = []
-        self.box = [0.0, 0.0, 0.0, 0.0]  # left, bottom, right, top
-        self.size = 0.0  # points; 0 for text that does not stand upright
-        self.first = self.last = 0  # character indexes
-
-    def add(self, char: str, box: tuple[float, float, float, float]) -> None:
-        if not self.chars:
-            self.box = list(box)
-        self.box = [
-            min(self.box[0], box[0]),
-            min(self.box[1], box[1]),
-            max(self.box[2], box[2]),
-            max(self.box[3], box[3]),
-        ]
-        self.chars.append(char)
-
-    def piece(self, page: pdfium.PdfTextPage) -> Iterator[Piece]:
-        """The piece, if there is one to be read."""
-        text = " ".join("".join(self.chars).split())
-        if text.strip(HYPHEN) and self.size:
-            left, bottom, right, top = self.box
-            bold = _is_bold(page, self.first) and _is_bold(page, self.last)
-            yield Piece(text, left, right, bottom, top, self.size, bold)
+    text: str
+    first: int  # character index
+    last: int
+    left: float
+    bottom: float
+    right: float
+    top: float
+    is_last: bool  # a line ends with it
 
 
-def _pieces(text: pdfium.PdfTextPage) -> Iterator[Piece]:
-    """Characters gathered into pieces: a new one at line ends, wide gaps and jumps."""
-    run = _Run()
-    box = raw.FS_RECTF()
-    for index in range(text.count_chars()):
-        code = raw.FPDFText_GetUnicode(text, index)
-        if code in _HYPHENS:
-            run.chars.append(HYPHEN)
-        is_break = code in {0x0A, 0x0D} or code in _HYPHENS
-        char = chr(code) if 0x20 <= code < 0xD800 or 0xE000 <= code < 0x110000 else ""
-        if not is_break and char.strip():
-            raw.FPDFText_GetLooseCharBox(text, index, ctypes.byref(box))
-            place = (box.left, box.bottom, box.right, box.top)
-            is_break = bool(run.chars) and _apart(run, place)
-        if is_break:
-            yield from run.piece(text)
-            run = _Run()
-        if char.strip() and code not in _HYPHENS:
-            if not run.chars:
-                run.first, run.size = index, _size(text, index)
-            run.add(char, place)
-            run.last = index
-        elif char and run.chars and not is_break:
-            run.chars.append(" ")
-    yield from run.piece(text)
+def _pieces(page: pdfium.PdfTextPage) -> Iterator[Piece]:
+    """Words gathered into pieces: a new one at line ends, wide gaps and jumps."""
+    run: list[_Word] = []
+    size = 0.0
+    for word in _words(page):
+        if run and (run[-1].is_last or _apart(run[-1], word, size)):
+            yield from _piece(page, run, size)
+            run = []
+        if not run:
+            size = _size(page, word.first)
+        run.append(word)
+    if run:
+        yield from _piece(page, run, size)
 
 
-def _apart(run: _Run, place: tuple[float, float, float, float]) -> bool:
-    """Whether a character stands too far from the run to be its next one."""
-    gap = place[0] - run.box[2]
-    size = max(run.size, 1.0)
-    off_line = min(run.box[3], place[3]) - max(run.box[1], place[1]) <= 0
-    return gap > _GAP * size or gap < -2 * size or off_line
+def _piece(page: pdfium.PdfTextPage, run: list[_Word], size: float) -> Iterator[Piece]:
+    """The piece, if there is one to be read."""
+    text = " ".join(word.text for word in run)
+    if text.strip(HYPHEN) and size:
+        yield Piece(
+            text,
+            left=min(word.left for word in run),
+            right=max(word.right for word in run),
+            bottom=min(word.bottom for word in run),
+            top=max(word.top for word in run),
+            size=size,
+            bold=_is_bold(page, run[0].first) and _is_bold(page, run[-1].last),
+        )
+
+
+def _words(page: pdfium.PdfTextPage) -> Iterator[_Word]:
+    chars: list[str] = []
+    first = 0
+    count = page.count_chars()
+    for index in range(count):
+        code = raw.FPDFText_GetUnicode(page, index)
+        if _is_visible(code):
+            first = first if chars else index
+            chars.append(chr(code))
+            continue
+        if chars:
+            end = HYPHEN if code in _HYPHENS else ""
+            yield _word(page, "".join(chars) + end, first, index - 1, is_last=code in _LINE_ENDS)
+            chars = []
+    if chars:
+        yield _word(page, "".join(chars), first, count - 1, is_last=True)
+
+
+def _is_visible(code: int) -> bool:
+    if code < 0x7F:
+        return code > 0x20
+    return not (code < 0xA1 or 0xD800 <= code < 0xE000 or code == 0xFFFE or chr(code).isspace())
+
+
+def _word(page: pdfium.PdfTextPage, text: str, first: int, last: int, is_last: bool) -> _Word:
+    box, end = raw.FS_RECTF(), raw.FS_RECTF()
+    raw.FPDFText_GetLooseCharBox(page, first, ctypes.byref(box))
+    raw.FPDFText_GetLooseCharBox(page, last, ctypes.byref(end))
+    left, bottom = min(box.left, end.left), min(box.bottom, end.bottom)
+    return _Word(text, first, last, left, bottom, max(box.right, end.right), max(box.top, end.top), is_last)
+
+
+def _apart(before: _Word, word: _Word, size: float) -> bool:
+    """Whether a word stands too far from the one before to be the next of its line."""
+    gap = word.left - before.right
+    off_line = min(before.top, word.top) - max(before.bottom, word.bottom) <= 0
+    return gap > _GAP * max(size, 1.0) or gap < -2 * max(size, 1.0) or off_line
 
 
 def _size(text: pdfium.PdfTextPage, index: int) -> float:
