@@ -32,7 +32,7 @@ SYSTEMS = (
     System("taskiq", "taskiq-nats", peers.taskiq),
     System("celery_sharded", f"Celery chord, {peers.SHARD} items a task", peers.celery_sharded),
     System("taskiq_sharded", f"taskiq-nats, {peers.SHARD} items a task", peers.taskiq_sharded),
-    System("raw_nats", "nats-py alone (ceiling)", raw.measure),
+    System("raw_nats", "nats-py alone, a message an item", raw.measure),
 )
 Numbers = dict[str, list[Measured]]
 
