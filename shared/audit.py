@@ -63,6 +63,17 @@ class Audit:
                 )  # fmt: skip
         self.telemetry.queue_seconds.record(queued / 1000, {"penstock.lane": task.lane})
 
+    async def opened(self, parent: Task, delivery: Delivery, items: int, failed: int, began: float) -> None:
+        """The record of a job's opening; `began` is the reading of time.perf_counter() when it began."""
+        took = (time.perf_counter() - began) * 1000
+        queued = max(0.0, delivery.queued_ms - took)
+        record = Hop(
+            tenant=parent.tenant, job=parent.job, task=parent.id, service=self.service, step="open", hop=0,
+            at=time.time(), queued_ms=round(queued, 3), took_ms=round(took, 3), items=items, failed=failed,
+            attempt=delivery.attempt, replica=self.replica, trace=trace_id(),
+        )  # fmt: skip
+        await self._write(record)
+
     def _hop(self, task: Task, name: str, items: list[Item], record: Record) -> Hop:
         after = record.after
         return Hop(

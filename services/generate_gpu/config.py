@@ -10,6 +10,8 @@ class GenerateSettings(ServiceSettings):
 
     service: ClassVar[str] = "generate"
 
+    interactive_slots: int = 16
+    batch_slots: int = 16
     items_at_once: int = 16  # items of a shard that call the model at the same time
     reader_threads: int = 2  # of the extractive reader
     connections: int = 64  # to one model endpoint

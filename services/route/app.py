@@ -23,7 +23,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     settings = runtime.settings
     patterns, prompts = load_patterns(), load_prompts()
     catalogue = load_catalogue(runtime.stack.models)
-    opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.telemetry)
+    opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit)
     reports = Reports(runtime.hops, runtime.cancels)
     asks = Asks(runtime.bus)
 

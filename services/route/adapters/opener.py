@@ -26,13 +26,14 @@ from services.route.domain.submission import (
     read_job,
     with_stream,
 )
+from shared.audit import Audit
 from shared.bus import answered, headers_of
 from shared.delivery import Delivery
 from shared.errors import Poison, Rejected, Retryable
 from shared.hops import Hops, reply
 from shared.models import Catalogue
 from shared.pull import Consumer, Pull
-from shared.telemetry import Telemetry, trace_headers
+from shared.telemetry import trace_headers
 
 log = logging.getLogger("penstock.open")
 
@@ -48,7 +49,7 @@ class Opener:
     prompts: Prompts
     catalogue: Catalogue
     settings: RouteSettings
-    telemetry: Telemetry
+    audit: Audit
 
     async def pull(self) -> Pull:
         """A started pull loop over JOBS."""
@@ -63,7 +64,7 @@ class Opener:
     async def handle(self, message: Msg) -> None:
         """Open one submission and settle its message."""
         delivery = Delivery.of(message)
-        with self.telemetry.hop(message.subject, message.headers, delivery.attempt):
+        with self.audit.telemetry.hop(message.subject, message.headers, delivery.attempt):
             async with delivery.heartbeat(self.settings.ack_wait_s / 3):
                 try:
                     await self._open(message, delivery)
@@ -77,6 +78,7 @@ class Opener:
                     await delivery.done()
 
     async def _open(self, message: Msg, delivery: Delivery) -> None:
+        began = time.perf_counter()
         submission = _submission(message, delivery)
         name = str(submission.sequence)
         try:
@@ -89,7 +91,9 @@ class Opener:
         except (Rejected, Poison) as error:
             await self._reject(submission, name, str(error))
             return
-        await self._publish(submission, opening)
+        if await self._publish(submission, opening):
+            malformed = sum(not item.alive for task in opening.tasks for item in task.items)
+            await self.audit.opened(opening.parked.task, delivery, opening.opened.size, malformed, began)
 
     async def _plan(self, submission: Submission) -> Opening:
         pattern = self.patterns.get(submission.pattern)
@@ -106,14 +110,16 @@ class Opener:
         deadlines = Deadlines(self.settings.interactive_deadline_s, self.settings.batch_deadline_s)
         return open_job(submission, job, raw, pattern, slip, self.settings.shard_size, deadlines)
 
-    async def _publish(self, submission: Submission, opening: Opening) -> None:
+    async def _publish(self, submission: Submission, opening: Opening) -> bool:
+        """Whether the job could be opened: its id may belong to another one."""
         opened = opening.opened
         if not await self._claim_id(opened):
             text = f"job: the id {opened.job!r} is in use by an earlier submission; choose another one"
             await self._reject(submission, str(submission.sequence), text)
-            return
+            return False
         await self.hops.open_group(subjects.job_group(opened.tenant, opened.job), opening.parked)
         await self.hops.publish_all(opening.tasks, trace_headers())
+        return True
 
     async def _claim_id(self, opened: JobOpened) -> bool:
         """The first submission under an id owns it; a redelivery of the same submission goes on."""
