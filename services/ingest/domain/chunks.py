@@ -53,12 +53,28 @@ def _pieces(section: Section) -> Iterator[_Piece]:
     if sum(unit.tokens for unit in [*heading, *body]) <= LONG:
         yield _Piece([*heading, *body], section.clause, path)
         return
-    for is_table, run in groupby(body, key=lambda unit: unit.is_row):
+    for is_table, run in _runs(body):
         if is_table:
-            yield from _lots(list(run), _leading(heading), section.clause, path)
+            yield from _lots(run, _leading(heading), section.clause, path)
         else:
             yield from _prose([*heading, *run], section.clause, path)
             heading = _leading(heading)
+
+
+def _runs(units: Sequence[Unit]) -> Iterator[tuple[bool, list[Unit]]]:
+    """Tables and the text between them; a small table belongs to the text around it."""
+    prose: list[Unit] = []
+    for is_row, run in groupby(units, key=lambda unit: unit.is_row):
+        part = list(run)
+        if not is_row or sum(unit.tokens for unit in part) <= LOT:
+            prose += part
+            continue
+        if prose:
+            yield False, prose
+            prose = []
+        yield True, part
+    if prose:
+        yield False, prose
 
 
 def _leading(units: Sequence[Unit]) -> list[Unit]:

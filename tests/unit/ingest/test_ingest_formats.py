@@ -263,6 +263,44 @@ def test_pdf_rows_that_begin_pages_are_no_running_lines() -> None:
     assert "Northgate" not in everything
 
 
+def test_pdf_headers_of_short_chapters_are_left_out_and_titles_of_exhibits_are_not() -> None:
+    headers = ["Chapter 1: Term", "Chapter 1: Term", "Chapter 2: Law", "Chapter 2: Law", "", "", ""]
+
+    def write(paper: FPDF) -> None:
+        for number, name in enumerate(headers, start=1):
+            lines(paper, *([f"{name} {number}"] if name else [f"Exhibit {number - 4}"]))
+            paper.ln(15)
+            lines(paper, f"What stands on this page is explained by rule {number * 7}.")
+            if number < len(headers):
+                paper.add_page()
+
+    found = texts(reading("a.pdf", pdf(write, footer="{page}")))
+    assert not any("Chapter" in text for text in found)
+    assert [text for text in found if "Exhibit" in text] == ["Exhibit 1", "Exhibit 2", "Exhibit 3"]
+    assert len(found) == 10
+
+
+def test_pdf_bullets_and_code_in_smaller_letters_do_not_cut_a_paragraph() -> None:
+    def write(paper: FPDF) -> None:
+        for item in ("globs", "magic"):
+            paper.set_font("Helvetica", size=8)
+            paper.cell(4, 5.5, "-")
+            paper.set_font("Courier", size=9)
+            paper.cell(20, 5.5, item)
+            paper.set_font("Helvetica", size=11)
+            paper.cell(
+                0, 5.5, "holds a table of names and of the types of files that have", new_x="LMARGIN", new_y="NEXT"
+            )
+            paper.set_x(29)
+            paper.cell(0, 5.5, "these names", new_x="LMARGIN", new_y="NEXT")
+        lines(paper, "The form of both is explained in the section that follows. It is the same for both of them.")
+
+    found = texts(reading("a.pdf", pdf(write)))
+    assert found[0] == "- globs holds a table of names and of the types of files that have these names"
+    assert found[1] == "- magic holds a table of names and of the types of files that have these names"
+    assert found[2].startswith("The form of both")
+
+
 def test_pdf_paragraphs_are_joined_over_lines_and_pages() -> None:
     sentence = "The plan covers physiotherapy after surgery and it does so for every member who has had an operation, "
 

@@ -34,6 +34,7 @@ class _Look(Struct, frozen=True):
 class _Paragraph(Struct, frozen=True):
     lines: list[Line]
     text: str
+    may_go_on: bool = False  # a page or a column ended before it
 
     @property
     def size(self) -> float:
@@ -44,12 +45,12 @@ def blocks_of(pages: Sequence[Sequence[Line]]) -> Reading:
     """Blocks of a whole document; the title is its largest heading on the first page with text."""
     look = _look([line for page in pages for line in page])
     content = [part for page in pages for part in find_tables(page)]
-    parts = list(_paragraphs(content, look))
+    parts = _mended(list(_paragraphs(content, look)), look)
     sizes = sorted(
         {part.size for part in parts if isinstance(part, _Paragraph) and _is_large(part, look)}, reverse=True
     )
     blocks = list(_blocks(parts, look, {size: rank for rank, size in enumerate(sizes, start=1)}))
-    return Reading(blocks=_mended(blocks, look.words), title=_title(parts, look))
+    return Reading(blocks=blocks, title=_title(parts, look))
 
 
 def _look(lines: Sequence[Line]) -> _Look:
@@ -71,28 +72,36 @@ def _look(lines: Sequence[Line]) -> _Look:
 
 def _paragraphs(content: Sequence[Line | Table], look: _Look) -> Iterator[_Paragraph | Table]:
     lines: list[Line] = []
+    may_go_on = False
     for part in content:
         if lines and (isinstance(part, Table) or _begins(part, lines, look)):
-            yield _Paragraph(lines, join([line.text for line in lines], look.words))
+            yield _Paragraph(lines, join([line.text for line in lines], look.words), may_go_on)
+            may_go_on = isinstance(part, Line) and _is_new_column(part, lines[-1])
             lines = []
         if isinstance(part, Table):
             yield part
         else:
             lines.append(part)
     if lines:
-        yield _Paragraph(lines, join([line.text for line in lines], look.words))
+        yield _Paragraph(lines, join([line.text for line in lines], look.words), may_go_on)
+
+
+def _is_new_column(line: Line, above: Line) -> bool:
+    return line.page != above.page or line.bottom > above.top
 
 
 def _begins(line: Line, lines: Sequence[Line], look: _Look) -> bool:
     """Whether a line begins a new paragraph."""
     above = lines[-1]
-    if line.page != above.page or line.bottom > above.top:
-        return True  # a page or a column ends: mended later
+    if _is_new_column(line, above):
+        return True  # mended later
     if abs(line.size - above.size) > 0.6 or (
         line.bold != above.bold and (line.bold or (above.bold and len(lines) < 3))
     ):
         return True
     if above.bottom - line.top > look.gap + 0.35 * line.size or line.text.startswith(_BULLETS):
+        return True
+    if lines[0].text.startswith(_BULLETS) and line.left < lines[-1].left - 0.5 * line.size and len(lines) > 1:
         return True
     is_short = above.right < look.right - 0.12 * look.width
     has_stop = above.text.endswith(_STOPS)
@@ -148,21 +157,23 @@ def _rows(table: Table, header: list[str]) -> Iterator[Block]:
         yield Block(text if len(filled) > 1 else filled[0], "row", 0, table.page, table.page)
 
 
-def _mended(blocks: Sequence[Block], words: Counter[str]) -> list[Block]:
+def _mended(parts: Sequence[_Paragraph | Table], look: _Look) -> list[_Paragraph | Table]:
     """Paragraphs that a page or a column break cut in two are made whole."""
-    whole: list[Block] = []
-    for block in blocks:
+    whole: list[_Paragraph | Table] = []
+    for part in parts:
         above = whole[-1] if whole else None
-        if above is not None and above.kind == block.kind == "text" and _is_rest(above, block):
-            whole[-1] = replace(above, text=join([above.text, block.text], words), page_end=block.page_end)
+        if isinstance(part, _Paragraph) and isinstance(above, _Paragraph) and _is_rest(above, part, look):
+            text = join([above.text, part.text], look.words)
+            whole[-1] = replace(above, lines=[*above.lines, *part.lines], text=text)
         else:
-            whole.append(block)
+            whole.append(part)
     return whole
 
 
-def _is_rest(above: Block, block: Block) -> bool:
-    is_new = find_mark(block.text) or item_letter(block.text) or block.text.startswith(_BULLETS)
-    return not is_new and goes_on(above.text, block.text)
+def _is_rest(above: _Paragraph, part: _Paragraph, look: _Look) -> bool:
+    is_new = find_mark(part.text) or item_letter(part.text) or part.text.startswith(_BULLETS)
+    is_text = not (_is_heading(above, look) or _is_heading(part, look))
+    return part.may_go_on and is_text and not is_new and goes_on(above.text, part.text)
 
 
 def _title(parts: Sequence[_Paragraph | Table], look: _Look) -> str:

@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pypdfium2 as pdfium
@@ -101,27 +102,29 @@ class _Word(Struct, frozen=True):
     bottom: float
     right: float
     top: float
+    size: float  # points; 0 for text that does not stand upright
     is_last: bool  # a line ends with it
 
 
 def _pieces(page: pdfium.PdfTextPage) -> Iterator[Piece]:
     """Words gathered into pieces: a new one at line ends, wide gaps and jumps."""
     run: list[_Word] = []
-    size = 0.0
     for word in _words(page):
-        if run and (run[-1].is_last or _apart(run[-1], word, size)):
-            yield from _piece(page, run, size)
+        if run and (run[-1].is_last or _apart(run[-1], word)):
+            yield from _piece(page, run)
             run = []
-        if not run:
-            size = _size(page, word.first)
         run.append(word)
     if run:
-        yield from _piece(page, run, size)
+        yield from _piece(page, run)
 
 
-def _piece(page: pdfium.PdfTextPage, run: list[_Word], size: float) -> Iterator[Piece]:
-    """The piece, if there is one to be read."""
+def _piece(page: pdfium.PdfTextPage, run: list[_Word]) -> Iterator[Piece]:
+    """The piece, if there is one to be read; its size is that of most of its characters."""
     text = " ".join(word.text for word in run)
+    sizes: Counter[float] = Counter()
+    for word in run:
+        sizes[word.size] += len(word.text)
+    size = sizes.most_common(1)[0][0]
     if text.strip(HYPHEN) and size:
         yield Piece(
             text,
@@ -163,14 +166,15 @@ def _word(page: pdfium.PdfTextPage, text: str, first: int, last: int, is_last: b
     raw.FPDFText_GetLooseCharBox(page, first, ctypes.byref(box))
     raw.FPDFText_GetLooseCharBox(page, last, ctypes.byref(end))
     left, bottom = min(box.left, end.left), min(box.bottom, end.bottom)
-    return _Word(text, first, last, left, bottom, max(box.right, end.right), max(box.top, end.top), is_last)
+    right, top = max(box.right, end.right), max(box.top, end.top)
+    return _Word(text, first, last, left, bottom, right, top, _size(page, first), is_last)
 
 
-def _apart(before: _Word, word: _Word, size: float) -> bool:
+def _apart(before: _Word, word: _Word) -> bool:
     """Whether a word stands too far from the one before to be the next of its line."""
-    gap = word.left - before.right
+    gap, size = word.left - before.right, max(before.size, word.size, 1.0)
     off_line = min(before.top, word.top) - max(before.bottom, word.bottom) <= 0
-    return gap > _GAP * max(size, 1.0) or gap < -2 * max(size, 1.0) or off_line
+    return gap > _GAP * size or gap < -2 * size or off_line
 
 
 def _size(text: pdfium.PdfTextPage, index: int) -> float:
