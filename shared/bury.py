@@ -8,12 +8,14 @@ from nats.aio.msg import Msg
 
 from contracts import subjects
 from contracts.item import Failure, Item
-from contracts.steps import Join
+from contracts.steps import Expire, Join
 from contracts.subjects import SHARD
 from contracts.task import DeadLetter, Task
 from shared.bus import Bus, headers_of
 from shared.delivery import Delivery
 from shared.errors import Poison
+from shared.explain import Undecodable
+from shared.gather import lost_child
 from shared.hops import Hops, task_from_header
 from shared.results import fail
 from shared.telemetry import trace_headers
@@ -26,7 +28,7 @@ async def read_task(bus: Bus, message: Msg) -> Task:
     data = await bus.payload(message.data, message.headers)
     try:
         return msgspec.msgpack.decode(data, type=Task)
-    except msgspec.MsgspecError as error:
+    except Undecodable as error:
         raise Poison(f"not a task: {error}") from None
 
 
@@ -59,16 +61,25 @@ async def bury(hops: Hops, delivery: Delivery, failure: Failure) -> None:
 
 
 async def _failed(hops: Hops, message: Msg, failure: Failure) -> Task | None:
-    """The task with its living items failed; where it cannot be read, what its header says of it."""
+    """The task with its living items failed; None where nobody waits for it."""
     try:
         task = await read_task(hops.bus, message)
     except Poison:
-        header = headers_of(message).get(SHARD)
-        return None if header is None else task_from_header(header, Item(n=0, failure=failure))
-    if task.steps and isinstance(task.steps[0], Join):
-        parent = await hops.parent(task.steps[0].group)
-        if parent is None:
+        return await _unreadable(hops, headers_of(message).get(SHARD, ""), failure)
+    match task.steps[0] if task.steps else None:
+        case Expire():
             return None
-        task = parent
+        case Join(group):
+            parked = await hops.parked(group)
+            if parked is None or parked.merge == "report":
+                return None
+            task = parked.task
     items = fail(task.items, failure.code, failure.reason, failure.service)
     return msgspec.structs.replace(task, items=items, steps=[])
+
+
+async def _unreadable(hops: Hops, header: str, failure: Failure) -> Task | None:
+    """What is known of a task that cannot be read: from what is parked for its group, else from its header."""
+    task = task_from_header(header, Item(n=0, failure=failure))
+    parked = None if task is None else await hops.parked(task.group)
+    return task if task is None or parked is None else lost_child(parked, task.group, task.index, failure)

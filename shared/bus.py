@@ -1,5 +1,6 @@
 """The bus: streams and buckets, publishing with acknowledgement, write-once subjects, the claim check."""
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Mapping
@@ -21,7 +22,14 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import (
+    APIError,
+    BadRequestError,
+    DigestMismatchError,
+    NoStreamResponseError,
+    NotFoundError,
+    ServiceUnavailableError,
+)
 from nats.js.object_store import ObjectStore
 
 from contracts.subjects import (
@@ -40,6 +48,8 @@ from shared.errors import Poison, Retryable
 CLAIM_BYTES = 512 * 1024
 """Payloads above this many bytes go to the object store; the message carries the claim."""
 
+_GET_S = 30.0  # nats-py waits for ever for an object whose chunks are gone
+_NO_STREAM = "NATS: the stream does not answer (JetStream is starting or has no leader)"
 _WRONG_LAST_SEQUENCE = 10071
 _STREAM_NAME_IN_USE = 10058
 _FULL = {10077, 10047, 10122}  # maximum messages, bytes, or storage of a stream that refuses
@@ -106,6 +116,10 @@ class Bus:
         message.data = await self.payload(message.data or b"", message.headers)
         return message
 
+    async def remove(self, stream: Stream, subject: str) -> None:
+        """Take back what is on a subject, so that it can be written once again."""
+        await answered(self.js.purge_stream(stream.name, subject=subject))
+
     async def payload(self, data: bytes, headers: Mapping[str, str] | None) -> bytes:
         """A message's payload, fetched from the object store where the message carries only the claim."""
         head = headers or {}
@@ -134,9 +148,11 @@ class Bus:
         """Fetch bytes by name; raises Poison where there is no such object (any more)."""
         store = await self.objects(bucket)
         try:
-            found = await answered(store.get(name))
+            found = await asyncio.wait_for(answered(store.get(name)), _GET_S)
         except NotFoundError:
             raise Poison(f"claim {name}: no such object in the store {bucket!r}; it may have expired") from None
+        except (TimeoutError, DigestMismatchError) as error:
+            raise Retryable(f"claim {name}: the object store does not give it whole") from error
         return found.data or b""
 
     async def objects(self, bucket: str = CLAIMS.name) -> ObjectStore:
@@ -184,13 +200,15 @@ async def answered(call: Awaitable[T]) -> T:
         return await call
     except NotFoundError:
         raise
-    except (NoStreamResponseError, NoRespondersError, ServiceUnavailableError) as error:
-        raise Retryable("NATS: the stream does not answer (JetStream is starting or has no leader)") from error
+    except (NoStreamResponseError, NoRespondersError) as error:
+        raise Retryable(_NO_STREAM) from error
     except APIError as error:
         if error.err_code == _WRONG_LAST_SEQUENCE:
             raise WrittenBefore("written before") from error
         if error.err_code in _FULL:
             raise QueueFull("the queue is full: try again in 5 s", after=5.0) from error
+        if isinstance(error, ServiceUnavailableError):
+            raise Retryable(_NO_STREAM) from error
         raise Retryable(f"NATS: {error.description}") from error
     except (NatsTimeout, ConnectionClosedError, OutboundBufferLimitError) as error:
         raise Retryable("NATS does not answer: the server is down or too busy") from error

@@ -7,10 +7,16 @@ import msgspec
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.S)
 
 
-def explain(error: msgspec.MsgspecError | UnicodeDecodeError, root: str) -> str:
+Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that it cannot decode."""
+
+
+def explain(error: Exception, root: str) -> str:
     """One line: `items[3].question: expected str, got int`; `root` names the message itself."""
     if isinstance(error, UnicodeDecodeError):
         return f"{root}: not UTF-8: byte {error.start} ({error.object[error.start]:#04x}) begins no character"
+    if isinstance(error, RecursionError):
+        return f"{root}: nested too deeply"
     match = _AT.match(str(error))
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
     if not isinstance(error, msgspec.ValidationError):

@@ -41,6 +41,30 @@ def merged(parked: Parked, children: Sequence[Item]) -> Task:
     return msgspec.structs.replace(parked.task, items=items)
 
 
+def lost_child(parked: Parked, group: str, index: int, failure: Failure) -> Task:
+    """A child that will not come back, as a failed one; its items as far as the parent knows them."""
+    return msgspec.structs.replace(
+        parked.task,
+        id=f"{group}/{index}",
+        group=group,
+        index=index,
+        items=_lost_items(parked, index, failure),
+        steps=[],
+    )
+
+
+def _lost_items(parked: Parked, index: int, failure: Failure) -> list[Item]:
+    """Of a job's own group only the numbers are known; a branch carries the whole item, a part its place."""
+    if not parked.task.items:
+        shard = range(index * parked.shard_size, min((index + 1) * parked.shard_size, parked.items))
+        return [Item(n=n, failure=failure) for n in shard]
+    places = parked.children[index] if index < len(parked.children) else []
+    if parked.merge == "parts":
+        return [Item(n=n, part=part, failure=failure) for n, part in places]
+    known = {item.n: item for item in parked.task.items}
+    return [msgspec.structs.replace(known[n], failure=failure) for n, _ in places]
+
+
 def _as_parts(item: Item, children: list[Item]) -> Item:
     parts = sorted((_part(child) for child in children), key=lambda part: part.index)
     return msgspec.structs.replace(item, parts=parts, usage=item.usage + total(children))

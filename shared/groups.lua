@@ -23,4 +23,4 @@ if redis.call('SETBIT', KEYS[2], ARGV[1], 1) == 0 then
   redis.call('EXPIRE', KEYS[1], ARGV[9])
   redis.call('EXPIRE', KEYS[2], ARGV[9])
 end
-return {tonumber(redis.call('HGET', KEYS[1], 'arrived')), size}
+return {tonumber(redis.call('HGET', KEYS[1], 'arrived') or '0'), size}

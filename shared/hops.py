@@ -5,6 +5,7 @@ goes to a write-once subject, and a child is counted by setting its bit.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +13,19 @@ from dataclasses import dataclass
 import msgspec
 
 from contracts import subjects
-from contracts.item import Item
-from contracts.job import ItemResult
+from contracts.item import Failure, Item
+from contracts.job import ItemResult, ShardResult
 from contracts.steps import Expire, Join
 from contracts.subjects import GROUPS, RESULTS, SCHEDULE, SCHEDULE_TARGET, SHARD, TALLY
 from contracts.task import Arrival, Parked, Tally, Task
 from shared.bus import Bus, answered, at
-from shared.gather import children_of, merged
+from shared.gather import children_of, lost_child, merged
 from shared.groups import Count, Groups
 from shared.outcome import Child, Spread
 from shared.recount import recount
 from shared.results import item_result, shard_result, tally
+
+LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was over", "route")
 
 _PUBLISH_AT_ONCE = 256
 
@@ -33,6 +36,7 @@ class Hops:
 
     bus: Bus
     groups: Groups
+    check_s: float = 60.0  # the first recount of a group that takes long; the next ones when its age has doubled
 
     async def forward(self, task: Task, headers: dict[str, str]) -> None:
         """Publish a task to the service of its next step."""
@@ -48,7 +52,8 @@ class Hops:
         group = f"{task.id}/{task.hop}"
         parent = msgspec.structs.replace(task, items=list(spread.items), hop=task.hop + 1)
         children = [_child(task, group, index, child) for index, child in enumerate(spread.children)]
-        await self.open_group(group, Parked(parent, len(children), spread.merge))
+        places = [[(item.n, item.part) for item in child.items] for child in spread.children]
+        await self.open_group(group, Parked(parent, len(children), spread.merge, children=places))
         await self.publish_all(children, headers)
 
     async def open_group(self, group: str, parked: Parked) -> None:
@@ -56,7 +61,7 @@ class Hops:
         await asyncio.gather(
             self.bus.park(group, msgspec.msgpack.encode(parked)),
             self.groups.open(group, parked.size),
-            self._set_alarm(group, parked.task.deadline),
+            self._set_alarm(group, parked.task),
         )
 
     async def publish_all(self, tasks: Sequence[Task], headers: dict[str, str]) -> None:
@@ -75,7 +80,6 @@ class Hops:
     async def arrive(self, task: Task, headers: dict[str, str]) -> None:
         """Write the result, count it, and wake the join where it was the last. Order matters: see the architecture."""
         counts = await self._write_result(task)
-        await self._answer(task)
         count = await self.groups.arrive(task.group, task.index, counts)
         if count.size == 0:
             count = await self._recount(task.group)
@@ -92,17 +96,16 @@ class Hops:
             headers=headers,
         )
 
-    async def parent(self, group: str) -> Task | None:
-        """The parked parent as it was; None where it has gone on."""
+    async def parked(self, group: str) -> Parked | None:
+        """What waits for a group; None where it has gone on."""
         raw = await self.bus.find_parked(group)
-        return None if raw is None else msgspec.msgpack.decode(raw, type=Parked).task
+        return None if raw is None else msgspec.msgpack.decode(raw, type=Parked)
 
     async def join(self, group: str) -> Task | None:
         """The parked parent with what its children brought; None where it has gone on before."""
-        raw = await self.bus.find_parked(group)
-        if raw is None:
+        parked = await self.parked(group)
+        if parked is None:
             return None
-        parked = msgspec.msgpack.decode(raw, type=Parked)
         if parked.merge == "report":
             return parked.task
         return merged(parked, await children_of(self.bus, group, parked.size))
@@ -113,41 +116,45 @@ class Hops:
         await self.groups.forget(group)
 
     async def expire(self, group: str, headers: dict[str, str]) -> None:
-        """Let the children that are still missing arrive as failed: the group's deadline has passed."""
-        raw = await self.bus.find_parked(group)
-        if raw is None:
+        """A group's alarm. Redis may have lost what it knew, so recount. Past the deadline, what is missing fails."""
+        parked = await self.parked(group)
+        if parked is None:
             return
-        parked = msgspec.msgpack.decode(raw, type=Parked)
-        missing = await recount(self.bus, self.groups, group, parked)
-        for index in missing.missing:
-            await self.arrive(missing.failed_child(parked, group, index), headers)
+        found = await recount(self.bus, self.groups, group, parked)
+        deadline = parked.task.deadline
+        if found.count.complete:
+            await self.forward_join(msgspec.structs.replace(parked.task, group=group), headers)
+        elif deadline is not None and time.time() >= deadline:
+            await self.publish_all([lost_child(parked, group, index, LATE) for index in found.missing], headers)
+        else:
+            await self._set_alarm(group, parked.task)
 
     async def _write_result(self, task: Task) -> Tally:
-        """Write once; where a result is there already, that one counts."""
+        """Write once; where a result is there already, that one counts. An ask gets what is stored as its reply."""
         counts = tally(task.items)
         head = {TALLY: msgspec.json.encode(counts).decode(), SHARD: shard_header(task)}
         stream, subject, payload = _result_message(task)
+        asked = task.reply and stream is RESULTS
         if await self.bus.write_once(subject, payload, head):
+            if asked:
+                await reply(self.bus, task.reply, item_result(task.items[0], task.job))
             return counts
+        if asked and (stored := await self.bus.last(stream, subject)) is not None:
+            first = msgspec.json.decode(stored.data or b"", type=ShardResult).items[0]
+            await reply(self.bus, task.reply, msgspec.structs.replace(first, job=task.job))
         written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
         return msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
 
-    async def _answer(self, task: Task) -> None:
-        """An ask gets its reply as soon as its result is stored."""
-        if task.reply and task.group == subjects.job_group(task.tenant, task.job):
-            await reply(self.bus, task.reply, item_result(task.items[0], task.job))
-
     async def _recount(self, group: str) -> Count:
         """Redis does not know the group: rebuild it from the stream, unless it has gone on already."""
-        raw = await self.bus.find_parked(group)
-        if raw is None:
-            return Count(0, 0)
-        return (await recount(self.bus, self.groups, group, msgspec.msgpack.decode(raw, type=Parked))).count
+        parked = await self.parked(group)
+        return Count(0, 0) if parked is None else (await recount(self.bus, self.groups, group, parked)).count
 
-    async def _set_alarm(self, group: str, deadline: float | None) -> None:
-        """A scheduled message (server ≥ 2.12) that wakes route when the group's deadline has passed."""
-        if deadline is None or deadline <= time.time():
-            return
+    async def _set_alarm(self, group: str, parent: Task) -> None:
+        """A scheduled message (server ≥ 2.12) wakes route at the deadline, and before it now and then to recount."""
+        now = time.time()
+        wait_s = max(self.check_s, now - parent.submitted_at) if parent.submitted_at else self.check_s
+        when = max(now, min(parent.deadline or math.inf, now + wait_s))
         tenant, job = group.split("/")[:2]
         wake = Task(
             id=f"{group}/expire", tenant=tenant, job=job, pattern="", items=[], steps=[Expire(group)],
@@ -156,7 +163,7 @@ class Hops:
         await self.bus.publish(
             subjects.schedule(group),
             msgspec.msgpack.encode(wake),
-            headers={SCHEDULE: at(deadline), SCHEDULE_TARGET: subjects.alarm(group)},
+            headers={SCHEDULE: at(when), SCHEDULE_TARGET: subjects.alarm(group)},
         )
 
 

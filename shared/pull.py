@@ -20,6 +20,7 @@ log = logging.getLogger("penstock.pull")
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
 _DEAF_S = 3 * _HEARTBEAT_S
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Pull:
         self._heard = 0.0
         self._stopped = False
         self._watch: asyncio.Task[None] | None = None
+        self._resuming = asyncio.Lock()
 
     async def start(self) -> None:
         await self.resume()
@@ -57,14 +59,17 @@ class Pull:
 
     async def resume(self) -> None:
         """Listen on a fresh inbox and ask anew."""
-        old, self._subscription = self._subscription, None
-        if old is not None:
-            await _quietly(old.unsubscribe())
-        self._inbox = self._nc.new_inbox()
-        self._asked = 0
-        self._heard = asyncio.get_running_loop().time()
-        self._subscription = await self._nc.subscribe(f"{self._inbox}.*", cb=self._deliver)
-        await self._ask()
+        async with self._resuming:
+            if self._stopped:
+                return
+            old, self._subscription = self._subscription, None
+            if old is not None:
+                await _quietly(old.unsubscribe())
+            self._inbox = self._nc.new_inbox()
+            self._asked = 0
+            self._heard = asyncio.get_running_loop().time()
+            self._subscription = await self._nc.subscribe(f"{self._inbox}.*", cb=self._deliver)
+            await self._ask()
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new and wait for what runs; whatever is not done then is cancelled."""
@@ -112,14 +117,17 @@ class Pull:
             await self._ask()
 
     async def _hear(self, status: str, message: Msg) -> None:
-        """100: alive. 404, 408, 409: a request ended; it says how many of its messages it did not deliver."""
+        """100: alive. 404, 408: a request ended. 409, 503: the consumer is busy or away, so ask again a little later.
+
+        A request that ends says how many of its messages it did not deliver.
+        """
         if status == "100":
             return
         left = (message.headers or {}).get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(left)) if left else 0
-        if status == "409":
-            log.info("pull %s: %s", self._consumer.durable, (message.headers or {}).get("Description"))
-            await asyncio.sleep(0.2)
+        if status not in ("404", "408"):
+            log.info("pull %s: %s %s", self._consumer.durable, status, (message.headers or {}).get("Description", ""))
+            await asyncio.sleep(_PAUSE_S)
         await self._ask()
 
     async def _resume_when_deaf(self) -> None:
@@ -129,7 +137,8 @@ class Pull:
             silent = asyncio.get_running_loop().time() - self._heard
             if self._nc.is_connected and self._asked and silent > _DEAF_S:
                 log.warning("pull %s: nothing heard for %.0f s, asking anew", self._consumer.durable, silent)
-                await self.resume()
+                await _quietly(self.resume())
+            await self._ask()  # slots that became free while the connection was away
 
 
 async def _quietly(call: Awaitable[None]) -> None:

@@ -1,7 +1,8 @@
 """The worker: takes tasks off the bus, walks their steps that belong to this service, and settles the message.
 
 What becomes of a message is decided by the class of the error, here and nowhere else:
-`Retryable` comes back later, `Poison` goes to the dead letters, and after the last attempt so does everything.
+`Retryable` comes back later, everything else that is raised on purpose goes to the dead letters, and after the last
+attempt so does everything.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from shared.bury import bury, read_task
 from shared.bus import Bus, answered
 from shared.cancels import Cancels
 from shared.delivery import Delivery
-from shared.errors import Poison, Retryable
+from shared.errors import ItemError, PenstockError, Poison, Rejected, Retryable
 from shared.hops import Hops
 from shared.outcome import Advance, Finished, Outcome, Spread
 from shared.pull import Consumer, Pull
@@ -99,8 +100,8 @@ class Worker:
                     await self._attempt(delivery)
                 except Retryable as error:
                     await self._retry(delivery, "upstream", str(error), error)
-                except Poison as error:
-                    await self._bury(delivery, "internal", str(error))
+                except PenstockError as error:
+                    await self._bury(delivery, _code(error), str(error))
                 except Exception as error:  # a fault of ours: one message must not end the service
                     log.exception("%s: unexpected error on %s", self.service, message.subject)
                     await self._retry(delivery, "internal", f"internal error ({type(error).__name__})", None)
@@ -162,7 +163,7 @@ class Worker:
         async with self.audit.step(task, step, delivery, living) as record:
             result = await handler(msgspec.structs.replace(task, items=living), step)
             outcome = result if isinstance(result, Outcome) else Advance(result)
-            if isinstance(outcome, Advance) and living:
+            if isinstance(outcome, Advance | Spread) and living:
                 if len(outcome.items) != len(living):
                     raise Poison(f"{self.service}: {len(living)} items in, {len(outcome.items)} out")
                 record.after = list(outcome.items)
@@ -184,8 +185,18 @@ class Worker:
         except Retryable as error:
             log.warning("%s: cannot bury %s yet: %s", self.service, delivery.message.subject, error)
             await delivery.again()
+        except Exception:  # a fault of ours: the message must not be lost, nor end the service
+            log.exception("%s: cannot bury %s", self.service, delivery.message.subject)
+            await delivery.again()
         else:
             await delivery.done()
+
+
+def _code(error: PenstockError) -> FailureCode:
+    """What items fail with where their shard can never succeed."""
+    if isinstance(error, ItemError):
+        return error.code
+    return "malformed" if isinstance(error, Rejected) else "internal"
 
 
 def _advanced(task: Task, outcome: Advance) -> Task:

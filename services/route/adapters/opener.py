@@ -10,8 +10,9 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from contracts import subjects
 from contracts.item import Failure
-from contracts.job import ItemResult, JobOpened, JobReport
-from contracts.subjects import JOBS, MSG_ID, REPLY, RESULTS
+from contracts.job import ItemResult, JobReport
+from contracts.subjects import JOBS, MSG_ID, REPLY
+from services.route.adapters.records import Records
 from services.route.config import RouteSettings
 from services.route.domain.options import check_options, check_slip
 from services.route.domain.patterns import Patterns
@@ -39,6 +40,9 @@ log = logging.getLogger("penstock.open")
 
 DURABLE = "route-open"
 
+_INTERNAL = "job: internal error while opening it; the service's log says more"
+_CRASHES = 20  # times `attempts`: then not even opening it survives
+
 
 @dataclass(frozen=True)
 class Opener:
@@ -50,6 +54,10 @@ class Opener:
     catalogue: Catalogue
     settings: RouteSettings
     audit: Audit
+
+    @property
+    def _records(self) -> Records:
+        return Records(self.hops.bus)
 
     async def pull(self) -> Pull:
         """A started pull loop over JOBS."""
@@ -73,17 +81,30 @@ class Opener:
                     await delivery.again(error)
                 except Exception:  # a fault of ours: one submission must not end the service
                     log.exception("opening %s failed", message.subject)
-                    await delivery.again()
+                    await self._give_up_or_again(message, delivery)
                 else:
                     await delivery.done()
+
+    async def _give_up_or_again(self, message: Msg, delivery: Delivery) -> None:
+        """A server that is away may take its time; a fault of ours does not get better by itself."""
+        if delivery.attempt < self.settings.attempts:
+            await delivery.again()
+            return
+        submission = _submission(message, delivery)
+        try:
+            await self._reject(submission, _name(submission), _INTERNAL)
+        except Retryable:
+            await delivery.again()
+        else:
+            await delivery.done()
 
     async def _open(self, message: Msg, delivery: Delivery) -> None:
         began = time.perf_counter()
         submission = _submission(message, delivery)
         name = str(submission.sequence)
         try:
-            if delivery.attempt > self.settings.attempts:
-                raise Rejected("job: internal error while opening it; the service's log says more")
+            if delivery.attempt > self.settings.attempts * _CRASHES:
+                raise Rejected(_INTERNAL)
             data = await self.hops.bus.payload(message.data, message.headers)
             submission = replace(submission, data=data)
             name = job_id(submission)
@@ -103,42 +124,42 @@ class Opener:
         if job.deadline_s is not None and not 0 < job.deadline_s < float("inf"):
             raise Rejected(f"deadline_s: expected more than 0 seconds, got {job.deadline_s}")
         check_options(job.options, self.catalogue)
-        raw = raw_items(job, await self.hops.bus.get_claim(job.items_claim) if job.items_claim else None)
+        raw = raw_items(job, await self._lines(job.items_claim) if job.items_claim else None)
         job = msgspec.structs.replace(job, options=with_stream(job.options, len(raw)))
         slip = pattern.open(job.options)
         check_slip(slip, self.prompts)
         deadlines = Deadlines(self.settings.interactive_deadline_s, self.settings.batch_deadline_s)
         return open_job(submission, job, raw, pattern, slip, self.settings.shard_size, deadlines)
 
+    async def _lines(self, claim: str) -> bytes:
+        try:
+            return await self.hops.bus.get_claim(claim)
+        except Poison as error:
+            raise Rejected(f"items_claim: {error}") from None
+
     async def _publish(self, submission: Submission, opening: Opening) -> bool:
         """Whether the job could be opened: its id may belong to another one."""
         opened = opening.opened
-        if not await self._claim_id(opened):
+        if not await self._records.claim(opened):
             text = f"job: the id {opened.job!r} is in use by an earlier submission; choose another one"
             await self._reject(submission, str(submission.sequence), text)
             return False
+        if await self._records.ended(opened):  # this delivery is a late repetition
+            return True
         await self.hops.open_group(subjects.job_group(opened.tenant, opened.job), opening.parked)
         await self.hops.publish_all(opening.tasks, trace_headers())
         return True
 
-    async def _claim_id(self, opened: JobOpened) -> bool:
-        """The first submission under an id owns it; a redelivery of the same submission goes on."""
-        subject = subjects.result(opened.tenant, opened.job, "open")
-        if await self.hops.bus.write_once(subject, msgspec.json.encode(opened)):
-            return True
-        there = await self.hops.bus.last(RESULTS, subject)
-        if there is None:
-            raise Retryable("the record of the job's id went away meanwhile")
-        return msgspec.json.decode(there.data or b"", type=JobOpened).sequence == opened.sequence
-
     async def _reject(self, submission: Submission, name: str, reason: str) -> None:
-        """Say why, where the user looks: under the job's id, and to whoever asked."""
+        """Say why under the job's id (where that is another job's, under the sequence), and to whoever asked."""
+        if await self._records.owner(submission.tenant, name) not in (None, submission.sequence):
+            name = str(submission.sequence)
         log.info("rejected %s/%s: %s", submission.tenant, name, reason)
         rejected = JobReport(
             job=name, tenant=submission.tenant, pattern=submission.pattern, state="rejected", error=reason,
             seconds=round(max(0.0, time.time() - submission.at), 3), submitted_at=submission.at,
         )  # fmt: skip
-        await self.hops.bus.write_once(subjects.result(submission.tenant, name, "done"), msgspec.json.encode(rejected))
+        await self._records.refuse(rejected)
         if submission.reply:
             failure = Failure("malformed", reason, "route")
             await reply(self.hops.bus, submission.reply, ItemResult(n=0, failure=failure, job=name))
@@ -156,3 +177,11 @@ def _submission(message: Msg, delivery: Delivery) -> Submission:
         at=delivery.published_at,
         reply=head.get(REPLY, ""),
     )
+
+
+def _name(submission: Submission) -> str:
+    """Where the user looks for what became of a submission, as far as it can be read."""
+    try:
+        return job_id(submission)
+    except Rejected:
+        return str(submission.sequence)

@@ -10,7 +10,7 @@ from contracts import subjects
 from contracts.job import ItemFailure, ShardResult
 from contracts.steps import Report
 from contracts.subjects import RESULTS
-from contracts.task import Parked, Task
+from contracts.task import Task
 from services.route.handlers import report
 from shared.cancels import Cancels
 from shared.groups import Totals
@@ -46,9 +46,9 @@ class Reports:
     async def _totals(self, group: str) -> tuple[Totals, int]:
         totals = await self.hops.groups.totals(group)
         if not totals.count.complete:
-            raw = await self.hops.bus.find_parked(group)
-            if raw is not None:
-                await recount(self.hops.bus, self.hops.groups, group, msgspec.msgpack.decode(raw, type=Parked))
+            parked = await self.hops.parked(group)
+            if parked is not None:
+                await recount(self.hops.bus, self.hops.groups, group, parked)
                 totals = await self.hops.groups.totals(group)
         return totals, totals.tally.succeeded + totals.tally.failed
 

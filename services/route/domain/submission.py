@@ -13,7 +13,7 @@ from contracts.subjects import TOKEN
 from contracts.task import Parked, Task
 from services.route.domain.pattern import Pattern
 from shared.errors import Rejected
-from shared.explain import explain
+from shared.explain import Undecodable, explain
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read_job(data: bytes) -> Job:
     """Raises Rejected that names the field and what was expected."""
     try:
         return msgspec.json.decode(data or b"null", type=Job)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except Undecodable as error:
         raise Rejected(explain(error, "job")) from None
 
 
@@ -67,7 +67,7 @@ def job_id(submission: Submission) -> str:
 def _given_id(submission: Submission) -> tuple[str, str]:
     try:
         job = msgspec.json.decode(submission.data, type=_OnlyId).job
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except Undecodable:
         job = ""
     return (job, "job") if job else (submission.message_id, subjects.MSG_ID)
 
@@ -116,7 +116,7 @@ def read_item(n: int, raw: msgspec.Raw | bytes, pattern: Pattern, at: float) -> 
     """One item; a malformed one fails alone, with the reason."""
     try:
         given = msgspec.json.decode(raw, type=Input)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except Undecodable as error:
         return _malformed(n, Input(), explain(error, f"items[{n}]"))
     wrong = pattern.check(given)
     if wrong is not None:
