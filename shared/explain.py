@@ -14,7 +14,7 @@ Undecodable = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 def explain(error: Exception, root: str) -> str:
     """One line: `items[3].question: expected str, got int`; `root` names the message itself."""
     if isinstance(error, UnicodeDecodeError):
-        return f"{root}: not UTF-8: byte {error.start} ({error.object[error.start]:#04x}) begins no character"
+        return f"{root}: not UTF-8: the byte {error.object[error.start]:#04x} {_after(error)} begins no character"
     if isinstance(error, RecursionError):
         return f"{root}: nested too deeply"
     match = _AT.match(str(error))
@@ -23,3 +23,9 @@ def explain(error: Exception, root: str) -> str:
         return f"{root}: not valid JSON: {what[:1].lower()}{what[1:]}"
     name = f"{root}{path}".removeprefix("$").removeprefix(".")
     return f"{name}: {what[:1].lower()}{what[1:]}".replace("`", "")
+
+
+def _after(error: UnicodeDecodeError) -> str:
+    """Where a byte stands: msgspec shows only the text that it is part of, so its number says nothing."""
+    before = error.object[max(0, error.start - 20) : error.start].decode(errors="replace")
+    return f"after {before!r}" if before else "at the start of a text"
