@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 import nats
 from nats.errors import Error as NatsError
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from shared.errors import PenstockError
@@ -63,9 +65,15 @@ async def redis_ready(url: str) -> "Redis":
         except RedisError:
             _say(tries, f"waiting for Redis at {shown(url)}: start it, or set PENSTOCK_REDIS_URL")
         else:
+            redis.set_retry(_patience())
             return redis
         tries += 1
         await asyncio.sleep(_PAUSE_S)
+
+
+def _patience() -> Retry:
+    """Sit out a restart of Redis, about half a minute: shorter outages shall not use up the attempts of tasks."""
+    return Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), retries=45)
 
 
 def _say(tries: int, what: str) -> None:

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.stack.config import redis_binary
+from client.stack.config import MAX_PAYLOAD, nats_binary, redis_binary
 
 _READY_S = 20.0
+
+_NATS = """\
+listen: "127.0.0.1:{port}"
+max_payload: {max_payload}
+jetstream {{ store_dir: "{store}", max_file_store: 64GB }}
+"""
 
 
 def free_port() -> int:
@@ -17,6 +23,52 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class NatsServer:
+    """A nats-server with JetStream on files; it can go and come back on the same port with the same files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._config = folder / "nats.conf"
+        self._config.write_text(_NATS.format(port=self.port, max_payload=MAX_PAYLOAD, store=folder / "store"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [str(nats_binary()), "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _wait_for(self.port)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(kill=False)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(kill=True)
+
+    def restart(self) -> None:
+        """kill -9, and start again."""
+        self.kill()
+        self.start()
+
+    def _end(self, kill: bool) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill() if kill else process.terminate()
+            process.wait(10)
+
+
+@contextmanager
+def start_nats(folder: Path) -> Iterator[NatsServer]:
+    """A nats-server of its own with JetStream, its files in `folder`; ends it."""
+    server = NatsServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager

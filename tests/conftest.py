@@ -1,0 +1,31 @@
+"""Servers that all integration tests of a session share, and workers on them."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from servers import NatsServer, start_nats, start_redis
+
+if TYPE_CHECKING:
+    from in_process import Core
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    with start_nats(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with start_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture
+async def core(nats_server: NatsServer, redis_server: str) -> "AsyncIterator[Core]":
+    """A connection with empty streams and an empty Redis; its workers are drained at the end."""
+    from in_process import open_core  # imported here: unit tests do without OpenTelemetry and NATS
+
+    async with open_core(nats_server.url, redis_server) as opened:
+        yield opened
