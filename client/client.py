@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
-from nats.js.errors import NotFoundError
+from nats.js.errors import NoStreamResponseError, NotFoundError
 
 from client.discovery import connected
 from client.errors import JobIdInUse, JobRejected, Unreachable
@@ -35,6 +35,9 @@ from contracts.job import ItemResult, JobReport, Lane, Options, ShardResult, Tok
 from contracts.subjects import EVENTS, MSG_ID, RESULTS, TALLY
 from contracts.task import Tally
 from shared.bus import Bus, answered, headers_of
+from shared.errors import Retryable
+
+_NO_STREAMS = "this NATS server has no Penstock on it, or is just starting; start one with: penstock up"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class Penstock:
         subject = subjects.jobs(self.tenant, pattern)
         try:
             ack = await answered(self.bus.js.publish(subject, payload, headers=headers))
+        except Retryable as error:
+            if isinstance(error.__cause__, NoStreamResponseError):
+                raise Unreachable(_NO_STREAMS) from None
+            raise
         except MaxPayloadError:
             raise JobRejected(f"the job's options are too large for a message ({len(payload):,} bytes)") from None
         return Receipt(job, ack.seq, bool(ack.duplicate))

@@ -72,9 +72,9 @@ def start_nats(folder: Path) -> Iterator[NatsServer]:
 
 
 @contextmanager
-def start_redis(folder: Path) -> Iterator[str]:
+def start_redis(folder: Path, port: int = 0) -> Iterator[str]:
     """A redis-server of its own that keeps nothing on disk; gives its URL, and ends it."""
-    port = free_port()
+    port = port or free_port()
     command = [str(redis_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

@@ -100,7 +100,8 @@ async def test_an_unknown_prompt_is_rejected_with_the_known_ones(penstock: Penst
 async def test_bad_items_fail_alone_and_say_which_field(penstock: Penstock) -> None:
     items = [
         b'{"question": 7}', b'{"question": ""}', b"{", b"[1]", b'{"question": "a", "deadline_s": -1}',
-        b'{"id": "no question"}', b'{"question": "a", "filters": {"x": 1}}', b'{"question": "\xff"}', b'{"question": "fine"}',
+        b'{"id": "no question"}', b'{"question": "a", "filters": {"x": 1}}', b'{"question": "\xff"}',
+        b'{"question": "fine"}',
     ]  # fmt: skip
     receipt = await penstock.submit("direct", items)
     report = await penstock.report(receipt, timeout_s=30)
