@@ -77,7 +77,7 @@ class Message(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True, omit_defaults=True):
-    """Why a passage was found: z-scores over the query's candidates (see shared/design of retrieval in docs)."""
+    """Why a passage was found: z-scores over the query's candidates (docs/retrieval.md)."""
 
     words: float = 0.0  # z(B), BM25 on two levels
     vectors: float = 0.0  # z(S), cosine on two levels
@@ -100,6 +100,18 @@ class Passage(Struct, frozen=True, omit_defaults=True):
     score: float = 0.0  # the score of the last step that ordered the passages; higher is better
     evidence: Evidence = Evidence()
     metadata: dict[str, str] = field(default_factory=dict)
+
+    def quote(self, text: str) -> "Quote":
+        """Words of this passage, with the place where they stand."""
+        return Quote(
+            text=text,
+            document=self.document,
+            title=self.title,
+            chunk=self.chunk,
+            section=self.section,
+            clause=self.clause,
+            page=self.page,
+        )
 
 
 class Quote(Struct, frozen=True, omit_defaults=True):

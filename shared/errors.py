@@ -1,4 +1,4 @@
-"""The class of an error decides what becomes of a message; `shared.settle` carries it out."""
+"""The class of an error decides what becomes of a message; `shared.worker` carries it out."""
 
 from contracts.item import Failure, FailureCode
 

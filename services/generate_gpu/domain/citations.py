@@ -23,7 +23,7 @@ def quotes(text: str, passages: Sequence[Passage]) -> list[Quote]:
                 continue
             passage = passages[number - 1]
             for words in _quoted(statement, passage) or _closest(statement, passage):
-                found.setdefault((passage.chunk, words), _quote(words, passage))
+                found.setdefault((passage.chunk, words), passage.quote(words))
     return list(found.values())
 
 
@@ -49,15 +49,3 @@ def _closest(statement: str, passage: Passage) -> list[str]:
 
 def _plain(text: str) -> str:
     return " ".join(text.lower().replace("’", "'").split())
-
-
-def _quote(words: str, passage: Passage) -> Quote:
-    return Quote(
-        text=words,
-        document=passage.document,
-        title=passage.title,
-        chunk=passage.chunk,
-        section=passage.section,
-        clause=passage.clause,
-        page=passage.page,
-    )

@@ -22,12 +22,4 @@ def _first(passage: Passage) -> Quote | None:
     text = next((sentence for sentence in sentences(passage.text) if len(sentence) >= _LEAST), passage.text.strip())
     if not text:
         return None
-    return Quote(
-        text=text,
-        document=passage.document,
-        title=passage.title,
-        chunk=passage.chunk,
-        section=passage.section,
-        clause=passage.clause,
-        page=passage.page,
-    )
+    return passage.quote(text)

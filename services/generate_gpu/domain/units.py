@@ -72,16 +72,7 @@ class Unit:
         return len(self.text.split()) <= _HEADING_WORDS and not digits
 
     def quote(self) -> Quote:
-        passage = self.passage
-        return Quote(
-            text=self.text,
-            document=passage.document,
-            title=passage.title,
-            chunk=passage.chunk,
-            section=passage.section,
-            clause=passage.clause,
-            page=passage.page,
-        )
+        return self.passage.quote(self.text)
 
 
 def cut(passage: Passage) -> list[Unit]:

@@ -52,16 +52,7 @@ class Source:
         return [self.quote(text) for text in (claim.lead, claim.text) if text]
 
     def quote(self, text: str) -> Quote:
-        passage = self.passage
-        return Quote(
-            text=text,
-            document=passage.document,
-            title=passage.title,
-            chunk=passage.chunk,
-            section=passage.section,
-            clause=passage.clause,
-            page=passage.page,
-        )
+        return self.passage.quote(text)
 
 
 def sources(item: Item) -> list[Source]:

@@ -61,6 +61,8 @@ def job_id(submission: Submission) -> str:
         return str(submission.sequence)
     if not TOKEN.match(given):
         raise Rejected(f"{source}: expected 1 to 64 letters, digits, - and _, got {given[:80]!r}")
+    if given.isdecimal():
+        raise Rejected(f"{source}: expected at least one letter, - or _: {given!r} could be another job's sequence")
     return given
 
 
