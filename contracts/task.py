@@ -39,7 +39,7 @@ class Parked(Struct, frozen=True, omit_defaults=True):
     merge: Merge = "parts"
     items: int = 0  # of a job's own group: how many items there are, and how many a shard holds
     shard_size: int = 0
-    children: list[list[tuple[int, int]]] = field(default_factory=list)  # of a scatter: n and part of each child's items
+    children: list[list[tuple[int, int]]] = field(default_factory=list)  # of a scatter: n, part of each child's items
     v: int = 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
+from uuid import uuid4
 
 import msgspec
 import nats
@@ -36,7 +37,6 @@ from shared.settings import ServiceSettings
 from shared.telemetry import Telemetry
 from shared.worker import Worker
 
-TENANT = "acme"
 Handler = Callable[[Task, Rerank], Awaitable[Sequence[Item] | Outcome]]
 
 _STARTED = telemetry.start("test", "", "test-1")
@@ -74,6 +74,7 @@ class Core:
     bus: Bus
     redis: "Redis"
     hops: Hops
+    tenant: str  # a new one for each test: message ids are remembered after a purge
     cancels: Cancels = field(default_factory=Cancels)
     workers: list[Worker] = field(default_factory=list)
 
@@ -109,9 +110,9 @@ class Core:
         deadline: float | None = None, lane: Lane = "interactive", reply: str = "",
     ) -> list[Task]:  # fmt: skip
         """Open a job of these shards as the opener does."""
-        group = subjects.job_group(TENANT, job)
+        group = subjects.job_group(self.tenant, job)
         parent = Task(
-            group, TENANT, job, pattern, [], [Report()], group, 0, lane=lane, deadline=deadline,
+            group, self.tenant, job, pattern, [], [Report()], group, 0, lane=lane, deadline=deadline,
             submitted_at=time.time(), reply=reply,
         )  # fmt: skip
         size = max(len(shard) for shard in shards)
@@ -124,13 +125,20 @@ class Core:
         await self.hops.publish_all(tasks, {})
         return tasks
 
-    async def report(self, job: str = "j1", seconds: float = 15) -> JobReport:
-        return msgspec.json.decode(await self.wait_for(subjects.result(TENANT, job, "done"), seconds), type=JobReport)
+    def group(self, job: str = "j1") -> str:
+        return subjects.job_group(self.tenant, job)
 
-    async def shard(self, index: int = 0, job: str = "j1", seconds: float = 15) -> ShardResult:
-        return msgspec.json.decode(await self.wait_for(subjects.result(TENANT, job, index), seconds), type=ShardResult)
+    async def report(self, job: str = "j1", seconds: float = 8) -> JobReport:
+        return msgspec.json.decode(
+            await self.wait_for(subjects.result(self.tenant, job, "done"), seconds), type=JobReport
+        )
 
-    async def wait_for(self, subject: str, seconds: float = 15) -> bytes:
+    async def shard(self, index: int = 0, job: str = "j1", seconds: float = 8) -> ShardResult:
+        return msgspec.json.decode(
+            await self.wait_for(subjects.result(self.tenant, job, index), seconds), type=ShardResult
+        )
+
+    async def wait_for(self, subject: str, seconds: float = 8) -> bytes:
         """The payload of a subject of RESULTS, once it is there."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -176,7 +184,7 @@ async def open_core(url: str, redis_url: str, check_s: float = 60.0) -> AsyncIte
     bus = Bus.on(nc)
     await bus.ensure()
     redis: Redis = Redis.from_url(redis_url)
-    found = Core(url, bus, redis, Hops(bus, Groups(redis), check_s))
+    found = Core(url, bus, redis, Hops(bus, Groups(redis), check_s), f"t{uuid4().hex[:8]}")
     await found.empty()
     yield found
     for worker in found.workers:
@@ -185,7 +193,7 @@ async def open_core(url: str, redis_url: str, check_s: float = 60.0) -> AsyncIte
     await redis.aclose()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], seconds: float = 15) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], seconds: float = 8) -> None:
     until = time.monotonic() + seconds
     while True:
         met = condition()
