@@ -1,6 +1,7 @@
 """The text encoder: all-MiniLM-L6-v2, int8 ONNX, carried in `shared/models/` (licence and origin beside it)."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,10 @@ MODEL_DIR = Path(__file__).parent / "models" / "all-MiniLM-L6-v2-int8"
 DIMENSIONS = 384
 MAX_TOKENS = 256
 BATCH = 8
-"""Texts that are encoded together: on two cores larger batches are no faster, and take twice the memory."""
+"""Texts that are encoded together: larger batches are no faster here, and take more memory."""
+SHARED = 0.25
+"""How much of a passage's vector its pieces' vectors give up. It is where they come nearest to the vectors of the same
+pieces encoded by themselves: see docs/retrieval.md."""
 _CLS, _SEP = 101, 102
 
 
@@ -35,71 +39,97 @@ class PassageVectors:
     segments: Floats
 
 
+@dataclass(frozen=True)
+class _Window:
+    """A stretch of a passage that the encoder sees at once: token ids, and to which piece each inner one belongs."""
+
+    passage: int
+    ids: list[int]
+    pieces: list[int]
+
+
 class Encoder:
-    """Encodes texts to unit vectors. Safe to call from several threads; the heavy part releases the GIL."""
+    """Encodes texts to unit vectors. Safe to call from several threads; the heavy part releases the GIL.
+
+    One run uses one thread, and `threads` runs go on at a time: that wastes least, as nothing waits for the slowest
+    part of every layer. Threads without work sleep.
+    """
 
     def __init__(self, model_dir: Path = MODEL_DIR, threads: int = 2) -> None:
         self._tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads must not burn a core
         self._session = ort.InferenceSession(str(model_dir / "model.onnx"), options, providers=["CPUExecutionProvider"])
         self._release = ort.RunOptions()  # gives memory back that a large batch has taken
         self._release.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._threads = ThreadPoolExecutor(threads, "encode")
 
     def encode(self, texts: Sequence[str], batch: int = BATCH) -> Floats:
         """Unit vectors, shape (len(texts), 384); what is beyond 256 tokens does not count."""
-        return _unit(self._sums([_truncated(e.ids) for e in self._tokenizer.encode_batch_fast(list(texts))], batch))
+        vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
+        ids = [_truncated(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        for row, hidden in self._hidden(ids, batch):
+            vectors[row] = hidden.sum(axis=0)
+        return _unit(vectors)
 
-    def encode_passages(
-        self, texts: Sequence[str], pieces: Sequence[Sequence[str]], batch: int = BATCH
-    ) -> list[PassageVectors]:
-        """Encode passages of any length, each with its pieces (at least one).
+    def encode_passages(self, passages: Sequence[Sequence[str]], batch: int = BATCH) -> list[PassageVectors]:
+        """Encode passages of any length, each given in its pieces (at least one), which are read as one text.
 
-        A passage longer than 254 tokens is read in windows; its vector is the mean over all of its tokens. Pieces are
-        encoded by themselves: pooling them from the passage's tokens costs half, and retrieval's quality with it
-        (docs/retrieval.md). A piece that is the whole passage is encoded once.
+        A passage longer than 254 tokens is read in windows, and its vector is the mean over all of its tokens. A
+        piece's vector is the mean of its own tokens, so it costs no second pass; a quarter of the passage's vector is
+        taken off, because every token has taken in its surroundings, which would make the pieces too much alike.
         """
-        windows = [list(_windows(encoding.ids)) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
-        sums = self._sums([ids for some in windows for ids in some], batch)
-        split = [[] if len(some) == 1 and some[0] == text else some for text, some in zip(texts, pieces, strict=True)]
-        segments = self.encode([piece for some in split for piece in some], batch)
-        passages: list[PassageVectors] = []
-        window = segment = 0
-        for own, some in zip(windows, split, strict=True):
-            vector = _unit(sums[window : window + len(own)].sum(axis=0))
-            passages.append(PassageVectors(vector, segments[segment : segment + len(some)] if some else vector[None]))
-            window, segment = window + len(own), segment + len(some)
-        return passages
+        windows = [window for n, pieces in enumerate(passages) for window in self._windows(n, pieces)]
+        whole = np.zeros((len(passages), DIMENSIONS), dtype=np.float32)
+        segments = [np.zeros((len(pieces), DIMENSIONS), dtype=np.float32) for pieces in passages]
+        for row, hidden in self._hidden([window.ids for window in windows], batch):
+            window = windows[row]
+            whole[window.passage] += hidden.sum(axis=0)
+            np.add.at(segments[window.passage], window.pieces, hidden[1:-1])
+        vectors = _unit(whole)
+        return [
+            PassageVectors(vector, _unit(_unit(pieces) - SHARED * vector if len(pieces) > 1 else pieces))
+            for vector, pieces in zip(vectors, segments, strict=True)
+        ]
 
     def encode_query(self, text: str) -> QueryVectors:
         """One query with its token vectors."""
-        hidden, _ = self._run([_truncated(self._tokenizer.encode(text).ids)])
-        return QueryVectors(vector=_unit(hidden[0].sum(axis=0)), tokens=_unit(hidden[0][1:-1]))
+        hidden = self._run([_truncated(self._tokenizer.encode(text).ids)])[0]
+        return QueryVectors(vector=_unit(hidden.sum(axis=0)), tokens=_unit(hidden[1:-1]))
 
     def encode_tokens(self, texts: Sequence[str], batch: int = BATCH) -> list[QueryVectors]:
         """Texts with their token vectors, for late interaction; what is beyond 256 tokens does not count."""
         ids = [_truncated(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
-        found: dict[int, QueryVectors] = {}
-        for rows in _by_length(ids, batch):
-            hidden, _ = self._run([ids[i] for i in rows])
-            for row, vectors in zip(rows, hidden, strict=True):
-                own = vectors[: len(ids[row])]
-                found[row] = QueryVectors(vector=_unit(own.sum(axis=0)), tokens=_unit(own[1:-1]))
+        found = {
+            row: QueryVectors(vector=_unit(hidden.sum(axis=0)), tokens=_unit(hidden[1:-1]))
+            for row, hidden in self._hidden(ids, batch)
+        }
         return [found[row] for row in range(len(texts))]
 
-    def _sums(self, ids: Sequence[Sequence[int]], batch: int) -> Floats:
-        """The sum of each text's token vectors, (texts, 384)."""
-        sums = np.zeros((len(ids), DIMENSIONS), dtype=np.float32)
-        for rows in _by_length(ids, batch):
-            hidden, mask = self._run([ids[row] for row in rows], self._release)
-            sums[rows] = np.einsum("btd,bt->bd", hidden, mask)
-        return sums
+    def _windows(self, passage: int, pieces: Sequence[str]) -> Iterator[_Window]:
+        encodings = self._tokenizer.encode_batch_fast(list(pieces), add_special_tokens=False)
+        ids = [token for encoding in encodings for token in encoding.ids]
+        owners = [piece for piece, encoding in enumerate(encodings) for _ in encoding.ids]
+        size = MAX_TOKENS - 2
+        for start in range(0, max(len(ids), 1), size):
+            stretch = slice(start, start + size)
+            yield _Window(passage, [_CLS, *ids[stretch], _SEP], owners[stretch])
 
-    def _run(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> tuple[Floats, Floats]:
+    def _hidden(self, ids: Sequence[Sequence[int]], batch: int) -> Iterator[tuple[int, Floats]]:
+        """Row numbers, in any order, with their token vectors, (own tokens, 384)."""
+
+        def run(rows: list[int]) -> list[tuple[int, Floats]]:
+            hidden = self._run([ids[row] for row in rows], self._release)
+            return [(row, vectors[: len(ids[row])]) for row, vectors in zip(rows, hidden, strict=True)]
+
+        batches = list(_by_length(ids, batch))
+        for found in self._threads.map(run, batches) if len(batches) > 1 else map(run, batches):
+            yield from found
+
+    def _run(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> Floats:
         longest = max(len(row) for row in ids)
         tokens = np.zeros((len(ids), longest), dtype=np.int64)
         mask = np.zeros((len(ids), longest), dtype=np.int64)
@@ -107,7 +137,7 @@ class Encoder:
             tokens[row, : len(values)] = values
             mask[row, : len(values)] = 1
         (hidden,) = self._session.run(["h"], {"input_ids": tokens, "attention_mask": mask}, options)
-        return np.asarray(hidden, dtype=np.float32), mask.astype(np.float32)
+        return np.asarray(hidden, dtype=np.float32)
 
 
 def _truncated(ids: list[int]) -> list[int]:
@@ -118,13 +148,6 @@ def _unit(vectors: Floats) -> Floats:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     unit: Floats = vectors / np.maximum(norms, 1e-9)
     return unit
-
-
-def _windows(ids: list[int]) -> Iterator[list[int]]:
-    """Token ids, CLS and SEP at their ends, cut into stretches that the encoder sees at once."""
-    inner, size = ids[1:-1], MAX_TOKENS - 2
-    for start in range(0, max(len(inner), 1), size):
-        yield [_CLS, *inner[start : start + size], _SEP]
 
 
 def _by_length(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

@@ -129,8 +129,8 @@ class Finder:
             kept = _kept(scores, np.isin(pool.points, points[:named]))
             if not len(kept):
                 return []
-            segment, tokens = scoring.segments(*view.segments(pool.points[kept].tolist()), query)
-            evidence = (by_words[kept], by_vectors[kept], scoring.standard(segment), scoring.standard(tokens))
+            segment, tokens = _by_segments(view, pool.points[kept].tolist(), query)
+            evidence = (by_words[kept], by_vectors[kept], segment, tokens)
             order = scoring.best(scores[kept], top)
             passages = view.passages(pool.points[kept][order].tolist())
         table = np.stack([*evidence, cosines[kept]])[:, order].T
@@ -138,6 +138,12 @@ class Finder:
             msgspec.structs.replace(passage, score=float(score), evidence=Evidence(*row))
             for passage, score, row in zip(passages, scores[kept][order], table.tolist(), strict=True)
         ]
+
+
+def _by_segments(view: View, points: Sequence[int], query: QueryVectors) -> tuple[Array, Array]:
+    """z(m1) and z(m2) of these passages."""
+    segment, tokens = scoring.segments(*view.segments(points), query)
+    return scoring.standard(segment), scoring.standard(tokens)
 
 
 def _kept(scores: Array, named: NDArray[np.bool_]) -> Index:

@@ -23,7 +23,7 @@ class Finds(Protocol):
 class Indexes(Protocol):
     """Makes documents of one tenant findable."""
 
-    async def put(self, tenant: str, document: Document) -> bool: ...
+    async def put_all(self, tenant: str, documents: Sequence[Document]) -> list[bool]: ...
 
 
 async def retrieve(items: Sequence[Item], step: Retrieve, finder: Finds, *, tenant: str) -> list[Item]:
@@ -40,16 +40,16 @@ async def _with_passages(item: Item, step: Retrieve, finder: Finds, tenant: str)
 
 async def index(items: Sequence[Item], library: Library, indexer: Indexes, *, tenant: str) -> list[Item]:
     """Make each item's document findable, in the revision that the library has now."""
-    return [await _indexed(item, library, indexer, tenant) for item in items]
+    found = {name: await library.get(tenant, name) for name in {item.document.id for item in items if item.document}}
+    await indexer.put_all(tenant, [document for document in found.values() if document is not None])
+    return [_checked(item, found) for item in items]
 
 
-async def _indexed(item: Item, library: Library, indexer: Indexes, tenant: str) -> Item:
+def _checked(item: Item, found: Mapping[str, Document | None]) -> Item:
     if item.document is None:
         return _failed(item, "internal", "document: expected one that ingest has parsed, got none")
-    document = await library.get(tenant, item.document.id)
-    if document is None:
+    if found[item.document.id] is None:
         return _failed(item, "internal", f"document {item.document.id}: it is not in the log of documents any more")
-    await indexer.put(tenant, document)
     return item
 
 

@@ -1,17 +1,21 @@
 """Indexing: a document is encoded in small batches, then put in the place of its earlier revision."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from contracts.documents import Chunk, Document
+from contracts.documents import Document
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.courtesy import Courtesy
 from services.retrieve.domain import facts
 from services.retrieve.domain.facts import PassageFacts
 from services.retrieve.ports import Entry, Store
 from shared.encoder import BATCH, Encoder
+
+AT_ONCE = 2 * BATCH
+"""So many passages are encoded before a waiting question may go first: about half a second."""
 
 T = TypeVar("T")
 
@@ -35,32 +39,48 @@ class Indexer:
 
     async def put(self, tenant: str, document: Document) -> bool:
         """Make a revision findable; one without chunks removes the document. False: nothing was to be done."""
+        return (await self.put_all(tenant, [document]))[0]
+
+    async def put_all(self, tenant: str, documents: Sequence[Document]) -> list[bool]:
+        """The same for several documents, which are encoded together and take effect one by one."""
         async with self._one:
-            indexed = await self._run(self._revision, tenant, document.id)
-            if indexed == document.revision and document.chunks:
-                return False
-            if document.chunks:
-                await self._replace(tenant, document)
-            else:
-                await self._remove(tenant, document.id)
-            return bool(document.chunks) or indexed is not None
+            indexed = await self._run(self._revisions, tenant, documents)
+            changed = [
+                document.revision != revision if document.chunks else revision is not None
+                for document, revision in zip(documents, indexed, strict=True)
+            ]
+            for document in documents:
+                if not document.chunks:
+                    await self._remove(tenant, document.id)
+            news = [document for document, new in zip(documents, changed, strict=True) if new and document.chunks]
+            await self._replace_all(tenant, news)
+            return changed
 
     async def remove(self, tenant: str, document: str) -> bool:
         """Forget a document. False: it was not there."""
         async with self._one:
-            indexed = await self._run(self._revision, tenant, document)
-            if indexed is not None:
-                await self._remove(tenant, document)
-            return indexed is not None
+            with self._statistics.view(tenant) as view:
+                indexed = view.revision(document) is not None
+            await self._remove(tenant, document)
+            return indexed
 
     async def close(self) -> None:
         self._thread.shutdown()
 
-    async def _replace(self, tenant: str, document: Document) -> None:
-        passages: list[PassageFacts] = []
-        for start in range(0, len(document.chunks), BATCH):
+    async def _replace_all(self, tenant: str, documents: Sequence[Document]) -> None:
+        waiting = [(document, chunk) for document in documents for chunk in document.chunks]
+        encoded: list[PassageFacts] = []
+        unfinished = deque(documents)
+        for start in range(0, len(waiting), AT_ONCE):
             await self._courtesy.give_way()
-            passages += await self._run(self._encode, tenant, document, document.chunks[start : start + BATCH])
+            encoded += await self._run(facts.encode, tenant, waiting[start : start + AT_ONCE], self._encoder)
+            while unfinished and len(encoded) >= len(unfinished[0].chunks):
+                document = unfinished.popleft()
+                size = len(document.chunks)
+                await self._replace(tenant, document, encoded[:size])
+                encoded = encoded[size:]
+
+    async def _replace(self, tenant: str, document: Document, passages: Sequence[PassageFacts]) -> None:
         gathered, entry = await self._run(self._gather, tenant, document, passages)
         for store in self.stores:
             await store.replace(tenant, entry)
@@ -70,9 +90,6 @@ class Indexer:
         for store in self.stores:
             await store.remove(tenant, document)
         await self._run(self._statistics.remove, tenant, document)
-
-    def _encode(self, tenant: str, document: Document, chunks: Sequence[Chunk]) -> list[PassageFacts]:
-        return facts.encode(tenant, document, chunks, self._encoder)
 
     def _gather(
         self, tenant: str, document: Document, passages: Sequence[PassageFacts]
@@ -84,9 +101,9 @@ class Indexer:
         entry = facts.entry(gathered, words / (had.passages + len(passages)), words / (had.documents + 1))
         return gathered, entry
 
-    def _revision(self, tenant: str, document: str) -> str | None:
+    def _revisions(self, tenant: str, documents: Sequence[Document]) -> list[str | None]:
         with self._statistics.view(tenant) as view:
-            return view.revision(document)
+            return [view.revision(document.id) for document in documents]
 
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

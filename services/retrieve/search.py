@@ -19,6 +19,7 @@ class Search:
     finder: Finder
     indexer: Indexer
     statistics: Statistics
+    encoder: Encoder
 
 
 @asynccontextmanager
@@ -36,7 +37,7 @@ async def opened(encoder: Encoder, statistics: Statistics, vectors: Vectors, wor
     try:
         if any([await store.open() for store in indexer.stores]):
             statistics.clear()
-        yield Search(finder, indexer, statistics)
+        yield Search(finder, indexer, statistics, encoder)
     finally:
         await finder.close()
         await indexer.close()

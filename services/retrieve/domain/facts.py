@@ -44,20 +44,23 @@ def point_id(tenant: str, document: str, place: str) -> int:
     return int.from_bytes(digest) >> 1
 
 
-def encode(tenant: str, document: Document, chunks: Sequence[Chunk], encoder: Encoder) -> list[PassageFacts]:
-    """Encode some of a document's passages. The headings above a passage count as part of it, except in its segments;
-    the title counts among its words."""
-    texts = ["\n".join(part for part in (_heading(chunk), chunk.text) if part) for chunk in chunks]
-    vectors = encoder.encode_passages(texts, [segments(chunk.text) for chunk in chunks])
+def encode(tenant: str, passages: Sequence[tuple[Document, Chunk]], encoder: Encoder) -> list[PassageFacts]:
+    """Encode passages of any documents of a tenant.
+
+    The headings above a passage count as part of it, except in its segments; the title counts among its words.
+    """
+    pieces = [segments(chunk.text) for _, chunk in passages]
+    headings = [_heading(chunk) for _, chunk in passages]
+    texts = [[heading, *some] if heading else some for heading, some in zip(headings, pieces, strict=True)]
     return [
         PassageFacts(
             point=point_id(tenant, document.id, str(chunk.ordinal)),
             chunk=chunk,
             terms=count(searchable(document, chunk)),
             vector=encoded.vector,
-            segments=encoded.segments,
+            segments=encoded.segments[-len(some) :],
         )
-        for chunk, encoded in zip(chunks, vectors, strict=True)
+        for (document, chunk), some, encoded in zip(passages, pieces, encoder.encode_passages(texts), strict=True)
     ]
 
 

@@ -1,0 +1,218 @@
+"""`penstock eval retrieval`: a BEIR-format set through the real index, retrieve and rerank code, without a stack."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from client.eval.beir import CorpusRow, Qrels, QueryRow, read_corpus, read_qrels, read_queries
+from client.eval.metrics import ndcg, percentile, recall, reciprocal_rank
+from contracts.documents import Chunk, Document
+from contracts.item import Input, Item, Passage
+from contracts.steps import Rerank, Retrieve
+from services.rerank.domain import EvidenceScorer
+from services.rerank.handlers import rerank
+from services.retrieve.config import RetrieveSettings
+from services.retrieve.domain import scoring
+from services.retrieve.engines import open_search
+from services.retrieve.handlers import retrieve
+from services.retrieve.search import Search
+
+TENANT = "eval"
+RERANKED = 100
+TIMED_QUERIES = 50
+SHARD = 15  # documents in one step, as jobs have them
+
+Advance = Callable[[], None]
+
+
+class Report(Struct, frozen=True):
+    """What was measured. Quality is the mean over the queries; times are of one query at a time."""
+
+    ndcg_at_10: float
+    recall_at_5: float
+    recall_at_10: float
+    mrr_at_10: float
+    passages_per_s: float
+    query_p50_ms: float  # encoder, search, scores and, unless it was left out, rerank
+    query_p95_ms: float
+    rerank_100_p50_ms: float | None  # segments and rerank of 100 passages; None without rerank
+    passages: int
+    documents: int
+    queries: int
+    rerank: bool
+
+
+@dataclass
+class _Found:
+    """Rankings by query, and the seconds that each took."""
+
+    rankings: dict[str, list[str]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
+def run(
+    corpus: Path,
+    queries: Path,
+    qrels: Path,
+    limit: int | None = None,
+    rerank: bool = True,
+    settings: RetrieveSettings | None = None,
+    console: Console | None = None,
+) -> Report:
+    """Index a corpus in a temporary folder, ask the queries, and measure. Raises UsageError for a malformed file."""
+    rows, judged = read_corpus(corpus), read_qrels(qrels)
+    asked = read_queries(queries, judged, limit)
+    engines = settings or RetrieveSettings()
+    screen = console or Console(stderr=True)
+    return asyncio.run(_measure(rows, asked, judged, rerank, engines, screen))
+
+
+async def _measure(
+    rows: Sequence[CorpusRow],
+    asked: Sequence[QueryRow],
+    judged: Qrels,
+    reranking: bool,
+    settings: RetrieveSettings,
+    console: Console,
+) -> Report:
+    documents = _documents(rows)
+    with tempfile.TemporaryDirectory(prefix="penstock-eval-") as folder:
+        async with open_search(settings, Path(folder)) as search:
+            started = time.perf_counter()
+            with _progress(console, "indexing", len(rows)) as advance:
+                await _index(search, documents, advance)
+            indexing = time.perf_counter() - started
+            with _progress(console, "asking", len(asked)) as advance:
+                found = await _ask(search, asked, reranking, advance)
+            slow = await _rerank_seconds(search, asked[:TIMED_QUERIES]) if reranking else []
+    return _report(found, judged, len(rows) / indexing, slow, (len(rows), len(documents), reranking))
+
+
+def _documents(rows: Sequence[CorpusRow]) -> list[Document]:
+    """Each row a passage as it is; rows of one document together."""
+    grouped: dict[str, list[CorpusRow]] = {}
+    for row in rows:
+        grouped.setdefault(row.document or row.id, []).append(row)
+    return [
+        Document(name, TENANT, "", "", "1", [Chunk(row.id, place, row.text) for place, row in enumerate(own)])
+        for name, own in grouped.items()
+    ]
+
+
+async def _index(search: Search, documents: Sequence[Document], advance: Advance) -> None:
+    for start in range(0, len(documents), SHARD):
+        some = documents[start : start + SHARD]
+        await search.indexer.put_all(TENANT, some)
+        for _ in (chunk for document in some for chunk in document.chunks):
+            advance()
+
+
+async def _ask(search: Search, asked: Sequence[QueryRow], reranking: bool, advance: Advance) -> _Found:
+    found = _Found()
+    for query in asked:
+        started = time.perf_counter()
+        passages = await _passages(search, query.text, reranking)
+        found.seconds.append(time.perf_counter() - started)
+        found.rankings[query.id] = [passage.chunk for passage in passages]
+        advance()
+    return found
+
+
+async def _passages(search: Search, question: str, reranking: bool) -> list[Passage]:
+    """As the steps of a slip would: retrieve 30, rerank to 10; or retrieve 10."""
+    items = await retrieve([_item(question)], Retrieve(top=30 if reranking else 10), search.finder, tenant=TENANT)
+    if reranking:
+        items = await rerank(items, Rerank(top=10), EvidenceScorer())
+    return items[0].passages
+
+
+async def _rerank_seconds(search: Search, asked: Sequence[QueryRow]) -> list[float]:
+    """The seconds that 100 passages take: their segments against the query, and the step itself."""
+    seconds = []
+    for query in asked:
+        vectors = search.encoder.encode_query(query.text)
+        items = await retrieve([_item(query.text)], Retrieve(top=RERANKED), search.finder, tenant=TENANT)
+        with search.statistics.view(TENANT) as view:
+            points = view.points_of([passage.document for passage in items[0].passages])[:RERANKED]
+            started = time.perf_counter()
+            scoring.segments(*view.segments(points), vectors)
+        await rerank(items, Rerank(top=5), EvidenceScorer())
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _item(question: str) -> Item:
+    return Item(n=0, input=Input(question=question))
+
+
+def _report(
+    found: _Found, judged: Qrels, passages_per_s: float, slow: Sequence[float], about: tuple[int, int, bool]
+) -> Report:
+    def mean(measure: Callable[[str, list[str]], float]) -> float:
+        return round(sum(measure(name, ranking) for name, ranking in found.rankings.items()) / len(found.rankings), 4)
+
+    passages, documents, reranking = about
+    return Report(
+        ndcg_at_10=mean(lambda name, ranking: ndcg(ranking, judged[name])),
+        recall_at_5=mean(lambda name, ranking: recall(ranking, judged[name], 5)),
+        recall_at_10=mean(lambda name, ranking: recall(ranking, judged[name], 10)),
+        mrr_at_10=mean(lambda name, ranking: reciprocal_rank(ranking, judged[name])),
+        passages_per_s=round(passages_per_s, 1),
+        query_p50_ms=_ms(found.seconds, 0.5),
+        query_p95_ms=_ms(found.seconds, 0.95),
+        rerank_100_p50_ms=_ms(slow, 0.5) if slow else None,
+        passages=passages,
+        documents=documents,
+        queries=len(found.rankings),
+        rerank=reranking,
+    )
+
+
+def _ms(seconds: Sequence[float], share: float) -> float:
+    return round(1000 * percentile(seconds, share), 2)
+
+
+@contextmanager
+def _progress(console: Console, name: str, total: int) -> Iterator[Advance]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _show(report: Report, console: Console) -> None:
+    table = Table(title="Retrieval")
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for name, value in msgspec.structs.asdict(report).items():
+        table.add_row(name, "–" if value is None else str(value))
+    console.print(table)
+
+
+def command(
+    corpus: Annotated[Path, typer.Option(help="JSON lines with _id, text and, where passages share one, document.")],
+    queries: Annotated[Path, typer.Option(help="JSON lines with _id and text.")],
+    qrels: Annotated[Path, typer.Option(help="Tab-separated: query id, passage id, grade.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Ask only so many queries, drawn with a fixed seed.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Rerank what was retrieved.")] = True,
+) -> None:
+    """Measure retrieval on a BEIR-format set; the last line is JSON. Engines as in PENSTOCK_RETRIEVE_…"""
+    report = run(corpus, queries, qrels, limit, rerank, RetrieveSettings.load())
+    _show(report, Console())
+    typer.echo(msgspec.json.encode(report))
+
+
+app = typer.Typer()
+app.command("retrieval")(command)
