@@ -31,7 +31,7 @@ from client.waiting import Waiting
 from contracts import subjects
 from contracts.events import Cancel, Hop
 from contracts.item import Input
-from contracts.job import ItemResult, JobReport, Lane, Options, ShardResult, TokenDelta
+from contracts.job import ItemResult, JobOpened, JobReport, Lane, Options, ShardResult, TokenDelta
 from contracts.subjects import EVENTS, MSG_ID, RESULTS, TALLY
 from contracts.task import Tally
 from shared.bus import Bus, answered, headers_of
@@ -143,12 +143,14 @@ class Penstock:
                 if _is_shard(message.subject):
                     yield msgspec.json.decode(payload, type=ShardResult)
                 elif message.subject.endswith(".open"):
-                    continue
+                    _check_owner(job, payload)
                 elif self._read_report(job, message.subject, payload):
                     return
 
     async def report(self, job: str | Receipt, timeout_s: float | None = None) -> JobReport:
         """Wait for a job's report. Raises JobRejected, and TimedOut while it is still at work."""
+        if opened := await self.bus.last(RESULTS, subjects.result(self.tenant, _id(job), "open")):
+            _check_owner(job, opened.data or b"")
         places = [subjects.result(self.tenant, _id(job), "done"), *self._rejection(job)]
         read = partial(self._read_report, job)
         async with Waiting(self.bus, places) as waiting:
@@ -213,6 +215,12 @@ class Penstock:
         if report.state == "rejected":
             raise (JobRejected if own else JobIdInUse)(report.error or "the job was rejected")
         return report if own else None
+
+
+def _check_owner(job: str | Receipt, opened: bytes) -> None:
+    """Raises JobIdInUse where the job under this id is not the one that was submitted."""
+    if isinstance(job, Receipt) and msgspec.json.decode(opened, type=JobOpened).sequence != job.sequence:
+        raise JobIdInUse(f"job: the id {job.job!r} is in use by an earlier submission; choose another one")
 
 
 def _is_shard(subject: str) -> bool:

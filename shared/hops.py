@@ -28,6 +28,7 @@ from shared.results import item_result, shard_result, tally
 LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was over", "route")
 
 _PUBLISH_AT_ONCE = 256
+_HEADERS_MAX = 4096  # bytes, of a reply
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,11 @@ class Hops:
         asked = task.reply and stream is RESULTS
         if await self.bus.write_once(subject, payload, head):
             if asked:
-                await reply(self.bus, task.reply, item_result(task.items[0], task.job))
+                await reply(self.bus, task.reply, item_result(task.items[0], task.job), subject)
             return counts
         if asked and (stored := await self.bus.last(stream, subject)) is not None:
             first = msgspec.json.decode(stored.data or b"", type=ShardResult).items[0]
-            await reply(self.bus, task.reply, msgspec.structs.replace(first, job=task.job))
+            await reply(self.bus, task.reply, msgspec.structs.replace(first, job=task.job), subject)
         written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
         return msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
 
@@ -167,15 +168,20 @@ class Hops:
         )
 
 
-async def reply(bus: Bus, subject: str, result: ItemResult) -> None:
-    """Answer an ask. Nobody may be listening any more: the result is stored all the same."""
+async def reply(bus: Bus, subject: str, result: ItemResult, stored: str = "") -> None:
+    """Answer an ask. Nobody may be listening any more: the result is stored all the same, at `stored`."""
+    payload = msgspec.json.encode(result)
+    if len(payload) + _HEADERS_MAX > bus.nc.max_payload:
+        reason = f"the answer of {len(payload):,} bytes does not fit a message; it is stored at {stored}"
+        result = ItemResult(n=result.n, id=result.id, failure=Failure("too_large", reason, "route"), job=result.job)
+        payload = msgspec.json.encode(result)
     headers = {}
     if result.failure is not None:
         headers = {
             "Nats-Service-Error": result.failure.reason[:512].replace("\n", " "),
             "Nats-Service-Error-Code": "422",
         }
-    await bus.nc.publish(subject, msgspec.json.encode(result), headers=headers or None)
+    await bus.nc.publish(subject, payload, headers=headers or None)
 
 
 def shard_header(task: Task) -> str:

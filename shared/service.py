@@ -101,6 +101,7 @@ def main(described: Service[SettingsT]) -> None:
         settings, stack = described.settings.load(), StackSettings.load()
         logging.basicConfig(level=stack.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
         logging.getLogger("nats").setLevel(logging.CRITICAL)  # its reconnect noise is said once, by `connect`
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call of a model says nothing
         _run(_serve(described, settings, stack))
     except PenstockError as error:
         sys.exit(f"penstock-{described.settings.service}: {error}")

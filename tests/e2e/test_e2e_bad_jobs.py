@@ -11,7 +11,7 @@ from scripted_model import Reply
 from client.client import Penstock
 from client.errors import JobIdInUse, JobRejected, UsageError
 from contracts.item import Input
-from contracts.job import JobReport, Options, ShardResult
+from contracts.job import ItemResult, JobReport, Options, ShardResult
 from e2e.running import Running, Script
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
@@ -158,12 +158,15 @@ async def test_a_job_id_that_is_in_use_is_rejected_under_the_sequence_of_the_sec
     assert await penstock.find_report("taken") == report
 
 
-async def test_a_job_id_in_use_is_said_to_the_client_too(penstock: Penstock) -> None:
+async def test_a_job_id_in_use_is_said_to_the_client_even_where_that_job_has_results(penstock: Penstock) -> None:
     await publish(penstock, json.dumps(JOB | {"job": "also-taken"}).encode())
+    await penstock.report("also-taken", timeout_s=30)
     receipt = await penstock.submit("noop", [Input(question="b")], job="also-taken")
     with pytest.raises(JobIdInUse, match="the id 'also-taken' is in use"):
         async for _ in penstock.results(receipt):
             pass
+    with pytest.raises(JobIdInUse, match="the id 'also-taken' is in use"):
+        await penstock.report(receipt, timeout_s=30)
 
 
 async def test_a_rejection_does_not_use_the_id_up(penstock: Penstock) -> None:
@@ -192,3 +195,35 @@ async def test_ids_that_are_no_words_are_refused_before_anything_is_sent(penstoc
         await penstock.submit("noop", [Input()], job="a b")
     with pytest.raises(UsageError, match="pattern: expected 1 to 64"):
         await penstock.ask("a", "no.op")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "reason"),
+    [
+        ("best-of-n", Options(model="scripted"), "options.rubric: "),
+        ("rag", Options(session="a b"), "options.session: expected 1 to 64 letters, digits, - and _, got 'a b'"),
+        ("reflect", Options(model="scripted", prompt="nope"), "options.prompt: "),
+    ],
+)
+async def test_options_that_a_pattern_cannot_work_with_are_named_before_a_model_is_paid(
+    penstock: Penstock, script: Script, pattern: str, options: Options, reason: str
+) -> None:
+    script.when("Why", "Because.")
+    try:
+        result = await penstock.ask("Why?", pattern, options=options)
+        said = result.failure.reason if result.failure else ""
+    except JobRejected as error:
+        said = str(error)
+    assert said.startswith(reason)
+    assert script.calls() == 0
+
+
+async def test_an_answer_that_is_too_large_for_a_reply_is_said_to_be_in_the_results(penstock: Penstock) -> None:
+    """A NATS request gets its answer in one message; the embedded server takes 8 MB."""
+    payload = msgspec.json.encode({"question": "x" * (5 << 20)})
+    reply = await penstock.nc.request("ask.default.noop", payload, timeout=30)
+    result = msgspec.json.decode(reply.data, type=ItemResult)
+    assert result.failure is not None
+    assert result.failure.code == "too_large"
+    assert f"results.default.{result.job}.0" in result.failure.reason
+    assert (await penstock.report(result.job, timeout_s=30)).succeeded == 1

@@ -43,7 +43,7 @@ def test_an_unknown_pattern_is_refused_with_the_known_ones() -> None:
 
 @pytest.mark.parametrize("pattern", list(PATTERNS), ids=lambda pattern: pattern.name)
 def test_every_prompt_that_an_opening_names_exists(pattern: Pattern) -> None:
-    opening = pattern.open(Options())
+    opening = pattern.open(Options(rubric="sms"))
     check_slip(opening, PROMPTS)
     assert opening
 
@@ -153,7 +153,12 @@ def test_self_consistency_scatters_seven_warm_samples_and_votes() -> None:
 def test_best_of_n_draws_twelve_variants_in_one_call_and_lets_a_rubric_pick() -> None:
     slip = PATTERNS.get("best-of-n").open(Options(prompt="collections-sms", rubric="sms"))
     assert slip == [Render("collections-sms"), Generate(n=12, temperature=0.9), Judge("rubric", rubric="sms")]
-    assert PATTERNS.get("best-of-n").open(Options(n=4))[1] == Generate(n=4, temperature=0.9)
+    assert PATTERNS.get("best-of-n").open(Options(n=4, rubric="sms"))[1] == Generate(n=4, temperature=0.9)
+
+
+def test_best_of_n_without_a_rubric_is_refused() -> None:
+    with pytest.raises(Rejected, match=r"options\.rubric: expected the name of a rubric, got none"):
+        PATTERNS.get("best-of-n").open(Options())
 
 
 REFLECT = PATTERNS.get("reflect")

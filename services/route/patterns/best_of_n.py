@@ -3,12 +3,15 @@
 from contracts.job import Options
 from contracts.steps import AnyStep, Generate, Judge, Render
 from services.route.domain.pattern import Pattern, in_session, samples
+from shared.errors import Rejected
 
 VARIANTS = 12
 TEMPERATURE = 0.9
 
 
 def opening(options: Options) -> list[AnyStep]:
+    if not options.rubric:
+        raise Rejected("options.rubric: expected the name of a rubric, got none")
     steps: list[AnyStep] = [
         Render(options.prompt or "direct"),
         Generate(
