@@ -52,12 +52,15 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-ask
+.PHONY: bench-fanout bench-ask bench-retrieval
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
 bench-ask: setup ## Latency of one question over all hops, with the breakdown by hop
 	@$(BIN)/python -m loadtest.bench_ask $(ARGS)
+
+bench-retrieval: setup ## Query latency over 100,000 chunks
+	@$(BIN)/python -m loadtest.bench_retrieval $(ARGS)
 
 ##@ Help
 .PHONY: help

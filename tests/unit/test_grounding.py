@@ -159,3 +159,12 @@ def test_rests_on_parts_or_context_where_there_are_no_passages() -> None:
     for item in (context, parts):
         assert check(Answer("The notice is 3 months."), sources(item))[1].passed
     assert not check(Answer("The notice is 3 months."), sources(Item(n=0)))[1].passed
+
+
+def test_a_number_of_something_else_supports_nothing() -> None:
+    text = "Up to 40 visits per surgery are covered. Treatment begins within 90 days of the surgery."
+    found = [Source(Passage(chunk="d#1", document="d", title="D", text=text))]
+    _, right = check(Answer(text="Up to 40 visits are covered within 90 days of the surgery."), found)
+    _, wrong = check(Answer(text="Up to 90 visits are covered within 40 days of the surgery."), found)
+    assert right.passed
+    assert not wrong.passed

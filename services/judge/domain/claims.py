@@ -1,5 +1,6 @@
 """What a sentence claims: content words, facts that must not differ, and whether it denies."""
 
+import itertools
 import re
 from functools import cached_property
 
@@ -39,11 +40,22 @@ class Claim:
         return _SPACES.sub(" ", self.text.translate(_QUOTES)).strip().lower()
 
     @cached_property
-    def words(self) -> frozenset[str]:
-        """Stems of the content words and numbers; "three" is 3, "1,000" is 1000."""
+    def _stems(self) -> list[str]:
+        """Stems of the content words and numbers in their order; "three" is 3, "1,000" is 1000."""
         text = _DECIMALS.sub(r"\1point\2", _THOUSANDS.sub("", self.full))
         kept = (_NUMBERS.get(word, word) for word in words(text) if word not in STOP_WORDS or word in _NUMBERS)
-        return frozenset(stem(word) for word in kept) - _EMPTY
+        return [found for found in map(stem, kept) if found not in _EMPTY]
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The different stems."""
+        return frozenset(self._stems)
+
+    @cached_property
+    def measures(self) -> frozenset[tuple[str, str]]:
+        """Each number with the word that follows it: 90 visits."""
+        pairs = itertools.pairwise(self._stems)
+        return frozenset((n, unit) for n, unit in pairs if n[:1].isdigit() and not unit[:1].isdigit())
 
     @cached_property
     def facts(self) -> frozenset[str]:

@@ -106,7 +106,18 @@ def _carried(claim: Claim, among: list[Source]) -> list[Quote]:
         held |= best[1].words | best[0].head.words
     if not picked or not _is_held(claim, held) or not claim.agrees(picked[0][1]):
         return []
+    if _mixes_measures(claim, [sentence for _, sentence in picked]):
+        return []
     return [quote for source, sentence in picked for quote in source.quotes(sentence)]
+
+
+def _mixes_measures(claim: Claim, sentences: list[Claim]) -> bool:
+    """Whether a number of the claim is that of something else: 90 visits, from "40 visits" and "90 days"."""
+    return any(
+        any(unit in sentence.words for sentence in sentences)
+        and not any({number, unit} <= sentence.words for sentence in sentences)
+        for number, unit in claim.measures
+    )
 
 
 def _is_held(claim: Claim, held: frozenset[str]) -> bool:
