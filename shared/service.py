@@ -135,6 +135,7 @@ class _Process(Generic[SettingsT]):
         self._cancels = Cancels()
         self._runtime: Runtime[SettingsT] | None = None
         self._micro: MicroService | None = None
+        self._ready = False
         self._broker = NatsBroker(
             stack.nats_url,
             name=self._replica,
@@ -198,10 +199,14 @@ class _Process(Generic[SettingsT]):
         self._micro = await announce(runtime.bus.nc, self._settings.service, self._replica)
         for hook in runtime.started:
             await hook(self._micro)
+        self._ready = True
         log.info("penstock-%s is ready", self._settings.service)
 
     async def _on_shutdown(self) -> None:
-        """Nothing new, then let what runs finish."""
+        """Nothing new, then let what runs finish. Before the service is ready there is nothing to finish."""
+        if not self._ready:
+            log.info("penstock-%s: told to stop before it was ready", self._settings.service)
+            os._exit(0)  # start-up and shutdown would wait for each other
         runtime = self._started_runtime()
         if self._micro is not None:
             await self._micro.stop()
