@@ -20,6 +20,7 @@ def explain(error: Exception, root: str) -> str:
     match = _AT.match(str(error))
     what, path = (match["what"], match["path"] or "") if match else (str(error), "")
     if not isinstance(error, msgspec.ValidationError):
+        what = what.removeprefix("JSON is malformed: ")
         return f"{root}: not valid JSON: {what[:1].lower()}{what[1:]}"
     name = f"{root}{path}".removeprefix("$").removeprefix(".")
     return f"{name}: {what[:1].lower()}{what[1:]}".replace("`", "")

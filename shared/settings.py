@@ -2,9 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import PenstockError
@@ -29,7 +30,7 @@ class StackSettings(BaseSettings):
     data: Path = Path(".penstock")
     models: Path | None = None  # a models.yaml in place of the built-in one
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
     def load(cls) -> Self:
@@ -46,7 +47,15 @@ class ServiceSettings(BaseSettings):
     interactive_slots: int = 8  # tasks of the interactive lane that are worked on at the same time
     batch_slots: int = 4
     attempts: int = 5  # deliveries of a task before it goes to the dead letters
-    ack_wait_s: float = 30.0
+    ack_wait_s: float = Field(default=30.0, gt=0)
+
+    @field_validator("interactive_slots", "batch_slots", "attempts")
+    @classmethod
+    def _at_least_one(cls, value: int) -> int:
+        """Here and not in the fields, so that it holds for services that name other defaults."""
+        if value < 1:
+            raise PydanticCustomError("at_least_one", "Input should be greater than or equal to 1")
+        return value
 
     @classmethod
     def load(cls) -> Self:

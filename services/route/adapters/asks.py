@@ -17,6 +17,7 @@ from contracts.subjects import REPLY
 from services.route.domain.submission import read_job
 from shared.bus import Bus
 from shared.errors import Rejected, Retryable
+from shared.explain import Undecodable, explain
 from shared.hops import reply
 from shared.telemetry import trace_headers
 
@@ -56,7 +57,8 @@ class Asks:
             await self._refuse(message.reply, Failure("upstream", str(error), "route"))
 
     async def _refuse(self, subject: str, failure: Failure) -> None:
-        await reply(self.bus, subject, ItemResult(n=0, failure=failure))
+        if subject:  # who published an ask like a job waits for no reply
+            await reply(self.bus, subject, ItemResult(n=0, failure=failure))
 
 
 def as_job(payload: bytes) -> Job:
@@ -70,5 +72,5 @@ def as_job(payload: bytes) -> Job:
 def _is_job(payload: bytes) -> bool:
     try:
         return not {"items", "items_claim"}.isdisjoint(msgspec.json.decode(payload, type=dict[str, msgspec.Raw]))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Rejected(f"ask: expected a JSON object with a question: {error}") from None
+    except Undecodable as error:
+        raise Rejected(f"{explain(error, 'ask')}; expected a JSON object with a question") from None
