@@ -2,20 +2,63 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from services.retrieve.adapters.address import address
 from services.retrieve.adapters.edge import Edge
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.config import RetrieveSettings
+from services.retrieve.ports import Vectors, Words
 from services.retrieve.search import Search, opened
 from shared.encoder import Encoder
+
+if TYPE_CHECKING:
+    from services.retrieve.adapters.qdrant import Qdrant
 
 
 @asynccontextmanager
 async def open_search(settings: RetrieveSettings, data: Path) -> AsyncIterator[Search]:
-    """Open the index that the settings describe, under `<data>/index/`."""
+    """Open the index that the settings describe; what is embedded lies under `<data>/index/`.
+
+    Raises Retryable where a server does not answer or turns the credentials down.
+    """
     folder = data / "index"
-    edge = Edge(folder / "edge")
-    statistics = Statistics(folder / "statistics.sqlite")
-    async with opened(Encoder(threads=settings.encoder_threads), statistics, edge, edge) as search:
+    vectors, words = engines(settings, folder)
+    statistics = Statistics(folder / statistics_name(settings))
+    async with opened(Encoder(threads=settings.encoder_threads), statistics, vectors, words) as search:
         yield search
+
+
+def engines(settings: RetrieveSettings, folder: Path) -> tuple[Vectors, Words]:
+    """The two engines; one thing where both are the same."""
+    vectors = _edge_or_qdrant(settings.vectors, settings, folder)
+    if settings.words == settings.vectors:
+        return vectors, vectors
+    if settings.words == "opensearch":
+        from services.retrieve.adapters.opensearch import OpenSearch  # a third of a second that others need not wait
+
+        return vectors, OpenSearch(settings.opensearch_url, settings.index_name)
+    return vectors, _edge_or_qdrant(settings.words, settings, folder)
+
+
+def _edge_or_qdrant(which: Literal["edge", "qdrant"], settings: RetrieveSettings, folder: Path) -> "Edge | Qdrant":
+    if which == "edge":
+        return Edge(folder / "edge")
+    from services.retrieve.adapters.qdrant import Qdrant  # more than a second that others need not wait
+
+    return Qdrant(settings.qdrant_url, settings.qdrant_key, settings.index_name)
+
+
+def statistics_name(settings: RetrieveSettings) -> str:
+    """Each choice of engines has statistics of its own, with its own place in the log of documents: an engine that was
+    out of use for a while is behind, and is brought up to date when it is chosen again."""
+    used = {settings.vectors, settings.words}
+    if used == {"edge"}:
+        return "statistics.sqlite"
+    places = [settings.vectors, settings.words, settings.index_name]
+    places += [address(settings.qdrant_url)] * ("qdrant" in used)
+    places += [address(settings.opensearch_url)] * ("opensearch" in used)
+    digest = blake2b("\0".join(places).encode(), digest_size=4).hexdigest()
+    return f"statistics-{settings.vectors}-{settings.words}-{digest}.sqlite"
