@@ -25,7 +25,7 @@ class CrossEncoder:
     def __init__(self, folder: Path, max_tokens: int = 512, threads: int = 2) -> None:
         self._tokenizer = _tokenizer(folder, max_tokens)
         self._session = _session(folder, threads)
-        self._inputs = [given.name for given in self._session.get_inputs()]
+        self.inputs = [given.name for given in self._session.get_inputs()]
         self._thread = ThreadPoolExecutor(1, "cross-encoder")
 
     async def score(self, question: str, passages: Sequence[Passage]) -> list[float]:
@@ -51,7 +51,7 @@ class CrossEncoder:
             "attention_mask": [pair.attention_mask for pair in pairs],
             "token_type_ids": [pair.type_ids for pair in pairs],
         }
-        return {name: _padded(columns[name]) for name in self._inputs}
+        return {name: _padded(columns[name]) for name in self.inputs}
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
