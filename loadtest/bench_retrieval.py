@@ -25,9 +25,9 @@ from contracts.steps import Rerank, Retrieve
 from services.rerank.domain import EvidenceScorer
 from services.rerank.handlers import rerank
 from services.retrieve.adapters.edge import Edge
+from services.retrieve.adapters.search import Search, opened
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.handlers import retrieve
-from services.retrieve.search import Search, opened
 from shared.encoder import BATCH, DIMENSIONS, Encoder, Floats, PassageVectors
 
 LIBRARY = Path(__file__).parents[1] / "samples" / "library"

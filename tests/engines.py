@@ -17,8 +17,8 @@ from servers import free_port
 from services.retrieve.adapters.edge import Edge
 from services.retrieve.adapters.opensearch import OpenSearch
 from services.retrieve.adapters.qdrant import Qdrant
+from services.retrieve.domain.ports import Entry, Level, Point, Scope, Vectors, WeightedQuery, Words
 from services.retrieve.domain.terms import count
-from services.retrieve.ports import Entry, Level, Point, Scope, Vectors, WeightedQuery, Words
 from shared.encoder import DIMENSIONS, Floats
 
 Engine = Edge | Qdrant | OpenSearch

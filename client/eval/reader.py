@@ -1,4 +1,4 @@
-"""`penstock eval reader`: questions with known answers through the real retrieve, rerank and reader code, without a stack.
+"""`penstock eval reader`: questions with known answers through the real retrieve, rerank and reader, without a stack.
 
 Whether it answers: the set's own questions; an answer counts where it holds one of the gold strings.
 Whether it refuses: questions of the sets beside it (another subject altogether), and, harder, questions of the set
@@ -29,11 +29,12 @@ from contracts.steps import Rerank, Retrieve
 from services.generate_gpu.domain.reader import read
 from services.rerank.domain import EvidenceScorer
 from services.rerank.handlers import rerank
+from services.retrieve.adapters.engines import open_search
+from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.engines import open_search
 from services.retrieve.handlers import retrieve
-from services.retrieve.search import Search
 
+SQUAD = Path(__file__).parents[2].parent / "shared" / "data" / "retrieval" / "squad"
 TENANT = "eval"
 CANDIDATES, READ = 30, 5
 LEFT_OUT = 1 / 3  # of the passages, in one piece, while the hard questions are asked
@@ -197,9 +198,7 @@ def _progress(console: Console, what: str, total: int) -> Iterator[Advance]:
 
 
 def command(
-    data: Annotated[
-        Path, typer.Option(help="Folder with corpus.jsonl, queries.jsonl and qrels.tsv, such as SQuAD.")
-    ] = (Path(__file__).parents[2].parent / "shared" / "data" / "retrieval" / "squad"),
+    data: Annotated[Path, typer.Option(help="Folder with corpus.jsonl, queries.jsonl and qrels.tsv.")] = SQUAD,
     limit: Annotated[int, typer.Option(min=1, help="Ask so many questions, drawn with a fixed seed.")] = 2000,
 ) -> None:
     """Measure the extractive reader on questions with known answers; the last line is JSON."""

@@ -23,11 +23,11 @@ from contracts.item import Input, Item, Passage
 from contracts.steps import Rerank, Retrieve
 from services.rerank.domain import EvidenceScorer
 from services.rerank.handlers import rerank
+from services.retrieve.adapters.engines import open_search
+from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
 from services.retrieve.domain import scoring
-from services.retrieve.engines import open_search
 from services.retrieve.handlers import retrieve
-from services.retrieve.search import Search
 
 TENANT = "eval"
 RERANKED = 100

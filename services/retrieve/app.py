@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from contracts.steps import Index, Retrieve
+from services.retrieve.adapters.engines import open_search
 from services.retrieve.adapters.log import DocumentLog
+from services.retrieve.adapters.replay import replay
+from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.engines import open_search
+from services.retrieve.domain.ports import Log
 from services.retrieve.handlers import index, retrieve
-from services.retrieve.ports import Log
-from services.retrieve.replay import replay
-from services.retrieve.search import Search
 from shared.errors import Retryable
 from shared.service import Runtime, main, service
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from contracts.documents import Document
 from contracts.item import Failure, FailureCode, Item, Passage
 from contracts.steps import Retrieve
-from services.retrieve.ports import Library
+from services.retrieve.domain.ports import Library
 
 
 class Finds(Protocol):

@@ -24,10 +24,10 @@ from services.ingest.handlers import parse
 from services.judge.handlers import grounded
 from services.rerank.domain import EvidenceScorer
 from services.rerank.handlers import rerank
+from services.retrieve.adapters.engines import open_search
+from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.engines import open_search
 from services.retrieve.handlers import retrieve
-from services.retrieve.search import Search
 from shared.encoder import Encoder
 
 SAMPLES = Path(__file__).parents[2] / "samples"

@@ -14,11 +14,11 @@ from qdrant_client.models import Distance, VectorParams
 from servers import free_port
 
 from services.retrieve.adapters.edge import Edge
+from services.retrieve.adapters.engines import engines, open_search, statistics_name
 from services.retrieve.adapters.opensearch import OpenSearch
 from services.retrieve.adapters.qdrant import Qdrant
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.engines import engines, open_search, statistics_name
-from services.retrieve.ports import Level, Scope
+from services.retrieve.domain.ports import Level, Scope
 from shared.errors import PenstockError, Poison, Retryable
 from shared.settings import SettingsError
 

@@ -11,11 +11,11 @@ from engines import Engine, Opens, asked, axis, entry, found, opens, opensearch_
 
 from contracts.documents import Chunk, Document
 from services.retrieve.adapters.edge import Edge
+from services.retrieve.adapters.engines import open_search
 from services.retrieve.adapters.opensearch import OpenSearch
 from services.retrieve.adapters.qdrant import Qdrant
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.engines import open_search
-from services.retrieve.ports import Level, Scope, facet
+from services.retrieve.domain.ports import Level, Scope, facet
 from shared.errors import Retryable
 from shared.settings import SettingsError
 

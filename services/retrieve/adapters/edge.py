@@ -32,7 +32,7 @@ from qdrant_edge import (
 )
 from qdrant_edge import Point as EdgePoint
 
-from services.retrieve.ports import Entry, Level, Point, Scope, WeightedQuery
+from services.retrieve.domain.ports import Entry, Level, Point, Scope, WeightedQuery
 from shared.encoder import DIMENSIONS, Floats
 from shared.errors import PenstockError
 

@@ -9,7 +9,7 @@ from nats.js.errors import NotFoundError
 from contracts import subjects
 from contracts.documents import Document
 from contracts.subjects import DOCUMENTS
-from services.retrieve.ports import Head, Logged
+from services.retrieve.domain.ports import Head, Logged
 from shared.bus import Bus, answered
 from shared.errors import Poison
 

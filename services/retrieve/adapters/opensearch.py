@@ -18,8 +18,8 @@ from opensearchpy.exceptions import OpenSearchException, RequestError, Transport
 from opensearchpy.helpers import BulkIndexError, async_bulk
 
 from services.retrieve.adapters.address import address
+from services.retrieve.domain.ports import Entry, Level, Scope, WeightedQuery
 from services.retrieve.domain.scoring import B, K
-from services.retrieve.ports import Entry, Level, Scope, WeightedQuery
 from shared.errors import Poison, Retryable
 from shared.settings import SettingsError
 

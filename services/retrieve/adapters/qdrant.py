@@ -32,7 +32,7 @@ from qdrant_client.models import (
 )
 
 from services.retrieve.adapters.address import address
-from services.retrieve.ports import Entry, Level, Point, Scope, WeightedQuery
+from services.retrieve.domain.ports import Entry, Level, Point, Scope, WeightedQuery
 from shared.encoder import DIMENSIONS, Floats
 from shared.errors import Poison, Retryable
 from shared.settings import SettingsError

@@ -17,8 +17,8 @@ import numpy as np
 from services.retrieve.adapters.arrays import BYTES, COUNTS, HALVES, TERMS, blob
 from services.retrieve.adapters.view import View
 from services.retrieve.domain.facts import DocumentFacts, PassageFacts
+from services.retrieve.domain.ports import Head
 from services.retrieve.domain.scoring import to_int8
-from services.retrieve.ports import Head
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _VERSION = 1

@@ -9,9 +9,9 @@ import numpy as np
 
 from contracts.documents import Chunk, Document
 from services.retrieve.domain import scoring
+from services.retrieve.domain.ports import Entry, Level, Point, facet
 from services.retrieve.domain.segments import segments
 from services.retrieve.domain.terms import Counts, TermCounts, add, count, from_counter
-from services.retrieve.ports import Entry, Level, Point, facet
 from shared.encoder import Encoder, Floats
 
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from contracts.item import Evidence, Passage
 from services.retrieve.adapters.view import View
-from services.retrieve.courtesy import Courtesy
 from services.retrieve.domain import scoring
+from services.retrieve.domain.courtesy import Courtesy
+from services.retrieve.domain.ports import Level, Scope, Vectors, WeightedQuery, Words, facet
 from services.retrieve.domain.scoring import Array, Collection, Index, QueryTerms
 from services.retrieve.domain.terms import terms
-from services.retrieve.ports import Level, Scope, Vectors, WeightedQuery, Words, facet
 from shared.encoder import Encoder, QueryVectors
 
 BEST_DOCUMENTS = 30

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from contracts.documents import Document
 from services.retrieve.adapters.statistics import Statistics
-from services.retrieve.courtesy import Courtesy
 from services.retrieve.domain import facts
+from services.retrieve.domain.courtesy import Courtesy
 from services.retrieve.domain.facts import PassageFacts
-from services.retrieve.ports import Entry, Store
+from services.retrieve.domain.ports import Entry, Store
 from shared.encoder import BATCH, Encoder
 
 AT_ONCE = 2 * BATCH

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from services.retrieve.adapters.find import Finder
+from services.retrieve.adapters.indexing import Indexer
 from services.retrieve.adapters.statistics import Statistics
-from services.retrieve.courtesy import Courtesy
-from services.retrieve.find import Finder
-from services.retrieve.indexing import Indexer
-from services.retrieve.ports import Vectors, Words
+from services.retrieve.domain.courtesy import Courtesy
+from services.retrieve.domain.ports import Vectors, Words
 from shared.encoder import Encoder
 
 

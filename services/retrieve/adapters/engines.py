@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from services.retrieve.adapters.address import address
 from services.retrieve.adapters.edge import Edge
+from services.retrieve.adapters.search import Search, opened
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.ports import Vectors, Words
-from services.retrieve.search import Search, opened
+from services.retrieve.domain.ports import Vectors, Words
 from shared.encoder import Encoder
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 import logging
 
+from services.retrieve.adapters.indexing import Indexer
 from services.retrieve.adapters.statistics import Statistics
-from services.retrieve.indexing import Indexer
-from services.retrieve.ports import Head, Log
+from services.retrieve.domain.ports import Head, Log
 
 log = logging.getLogger("penstock.retrieve")
 
