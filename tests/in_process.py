@@ -77,9 +77,10 @@ class Core:
     tenant: str  # a new one for each test: message ids are remembered after a purge
     cancels: Cancels = field(default_factory=Cancels)
     workers: list[Worker] = field(default_factory=list)
+    exported: dict[str, Telemetry] = field(default_factory=dict)  # by service, in place of spans in memory
 
     def worker(self, settings: ServiceSettings, hops: Hops | None = None) -> Worker:
-        spans = telemetry_of(settings.service)
+        spans = self.exported.get(settings.service) or telemetry_of(settings.service)
         audit = Audit(self.bus, settings.service, f"{settings.service}-test", spans)
         worker = Worker(settings, self.bus, hops or self.hops, audit, self.cancels, spans)
         self.workers.append(worker)
@@ -108,6 +109,7 @@ class Core:
     async def start_job(
         self, steps: Sequence[AnyStep], shards: Sequence[Sequence[Item]], *, job: str = "j1", pattern: str = "p",
         deadline: float | None = None, lane: Lane = "interactive", reply: str = "",
+        headers: dict[str, str] | None = None,
     ) -> list[Task]:  # fmt: skip
         """Open a job of these shards as the opener does."""
         group = subjects.job_group(self.tenant, job)
@@ -122,7 +124,7 @@ class Core:
             for index, shard in enumerate(shards)
         ]
         await self.hops.open_group(group, parked)
-        await self.hops.publish_all(tasks, {})
+        await self.hops.publish_all(tasks, headers or {})
         return tasks
 
     def group(self, job: str = "j1") -> str:

@@ -38,7 +38,7 @@ class NatsServer:
     def start(self) -> None:
         command = [str(nats_binary()), "-c", str(self._config)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _wait_for(self.port)
+        wait_for_port(self.port)
 
     def stop(self) -> None:
         """End it in order."""
@@ -78,14 +78,14 @@ def start_redis(folder: Path, port: int = 0) -> Iterator[str]:
     command = [str(redis_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for(port)
+        wait_for_port(port)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         server.terminate()
         server.wait(10)
 
 
-def _wait_for(port: int) -> None:
+def wait_for_port(port: int) -> None:
     until = time.monotonic() + _READY_S
     while time.monotonic() < until:
         with socket.socket() as probe:

@@ -1,0 +1,133 @@
+"""One trace over all hops of a job; a record of each in EVENTS; nothing is exported unless an address is set."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+from in_process import SPANS, Core, GenerateSettings, eventually, question
+from opentelemetry.sdk.trace import ReadableSpan
+
+from contracts import subjects
+from contracts.events import Hop
+from contracts.item import Answer, Item, Usage
+from contracts.steps import Generate, Rerank, Scatter
+from contracts.subjects import EVENTS
+from contracts.task import Task
+from shared import telemetry
+from shared.errors import Poison, Retryable
+
+pytestmark = pytest.mark.servers
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+
+
+async def test_one_trace_covers_all_hops_and_each_hangs_on_the_one_that_published_it(core: Core) -> None:
+    await core.route()
+    await _generate(core)
+    await core.rerank(_passes)
+    await _publish(core, [Rerank(), Scatter([Generate(model="m")], n=2), Rerank()])
+    await core.report()
+    await eventually(lambda: len(_spans("process route")) == 3)  # the scatter, its join, the join of the job
+    spans = SPANS.get_finished_spans()
+    assert {f"{span.context.trace_id:032x}" for span in spans if span.context} == {TRACE}
+    assert _parents(spans)["rerank rerank"] == ["process rerank"] * 2
+    chain = ["process route", "process rerank"]
+    (report,) = _spans("route report")
+    above = _ancestors(report)
+    assert above[0] == "process route"  # the join
+    assert above[-2:] == chain  # the scatter, and the first hop
+    assert "process generate" in above
+    attributes = dict(_spans("process rerank")[0].attributes or {})
+    assert attributes[telemetry.DESTINATION] == "work.rerank.interactive"
+    assert (attributes[telemetry.SYSTEM], attributes[telemetry.ATTEMPT]) == ("nats", 1)
+    used = dict(_spans("generate generate")[0].attributes or {})
+    assert (used[telemetry.MODEL], used[telemetry.INPUT_TOKENS], used[telemetry.OUTPUT_TOKENS]) == ("m", 10, 2)
+
+
+async def test_each_hop_leaves_a_record(core: Core) -> None:
+    await core.route()
+    await _generate(core)
+    await _publish(core, [Generate(model="m")])
+    await core.report()
+    await eventually(lambda: _recorded(core, 2))
+    records = await _records(core)
+    generate, report = records
+    assert (generate.service, generate.step, generate.model, generate.attempt) == ("generate", "generate", "m", 1)
+    assert (generate.items, generate.failed, generate.usage.calls, generate.trace) == (1, 0, 1, TRACE)
+    assert (report.service, report.step) == ("route", "report")
+
+
+async def test_a_step_that_raises_is_recorded_with_its_error(core: Core) -> None:
+    errors = [Retryable("429", after=0.05), Poison("no way")]
+
+    async def fails(task: Task, step: Rerank) -> Sequence[Item]:
+        raise errors.pop(0)
+
+    await core.rerank(fails)
+    await _publish(core, [Rerank()])
+    await core.shard()
+    await eventually(lambda: _recorded(core, 2))
+    assert [(hop.attempt, hop.error) for hop in await _records(core)] == [(1, "429"), (2, "no way")]
+    assert [span.status.description for span in _spans("rerank rerank")] == ["Retryable: 429", "Poison: no way"]
+
+
+async def test_headers_that_are_no_trace_begin_a_new_one(core: Core) -> None:
+    await core.rerank(_passes)
+    await _publish(core, [Rerank()], {"traceparent": "nonsense"})
+    await core.shard()
+    await eventually(lambda: len(_spans("process rerank")) == 1)
+    (span,) = _spans("process rerank")
+    assert span.parent is None
+
+
+async def _passes(task: Task, step: Rerank) -> Sequence[Item]:
+    return task.items
+
+
+async def _generate(core: Core) -> None:
+    async def answer(task: Task, step: Generate) -> Sequence[Item]:
+        usage = Usage(prompt_tokens=10, completion_tokens=2, calls=1)
+        return [msgspec.structs.replace(item, answer=Answer("yes"), usage=usage) for item in task.items]
+
+    worker = core.worker(GenerateSettings(ack_wait_s=2))
+    worker.on(Generate, answer)
+    await worker.start()
+
+
+async def _publish(
+    core: Core, steps: Sequence[Rerank | Scatter | Generate], headers: dict[str, str] | None = None
+) -> None:
+    """As start_job, within a trace."""
+    await core.start_job(steps, [[question(0)]], headers=PARENT if headers is None else headers)
+
+
+def _spans(name: str) -> list[ReadableSpan]:
+    return [span for span in SPANS.get_finished_spans() if span.name == name]
+
+
+def _parents(spans: Sequence[ReadableSpan]) -> dict[str, list[str]]:
+    names = {span.context.span_id: span.name for span in spans if span.context}
+    found: dict[str, list[str]] = {}
+    for span in spans:
+        found.setdefault(span.name, []).append(names.get(span.parent.span_id, "") if span.parent else "")
+    return found
+
+
+def _ancestors(span: ReadableSpan) -> list[str]:
+    """Names of the spans above, nearest first, without the steps inside a hop."""
+    known = {each.context.span_id: each for each in SPANS.get_finished_spans() if each.context}
+    found = []
+    while span.parent is not None and span.parent.span_id in known:
+        span = known[span.parent.span_id]
+        found.append(span.name)
+    return found
+
+
+async def _records(core: Core) -> list[Hop]:
+    found = await core.messages(EVENTS.name, subjects.events(core.tenant, "j1"))
+    return [msgspec.json.decode(data, type=Hop) for data in found]
+
+
+async def _recorded(core: Core, hops: int) -> bool:
+    return len(await _records(core)) == hops
