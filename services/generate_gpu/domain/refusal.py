@@ -15,9 +15,10 @@ from shared.text import token_spans
 
 REFUSAL = "The documents do not say."
 
-THRESHOLD = 0.5
+THRESHOLD = 0.46
 _SUPPORT, _COVERED = 0.73, 0.27
-"""Weights of a logistic fit between SQuAD's questions and those of its questions whose article was left out."""
+"""Weights of a logistic fit between SQuAD's questions and those of its questions whose article was left out. The
+threshold is below that fit's own (0.5): plainly worded questions about short rules score lower than SQuAD's."""
 
 _RARE = 0.99
 _MISSPELT = 0.8

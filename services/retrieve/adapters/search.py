@@ -35,8 +35,9 @@ async def opened(encoder: Encoder, statistics: Statistics, vectors: Vectors, wor
     finder = Finder(encoder, statistics.view, vectors, words, courtesy)
     statistics.open()
     try:
-        if any([await store.open() for store in indexer.stores]):
-            statistics.clear()
+        for store in indexer.stores:
+            if await store.open():
+                statistics.clear()  # at once: the next engine may fail to open, and this one is empty all the same
         yield Search(finder, indexer, statistics, encoder)
     finally:
         await finder.close()
