@@ -29,7 +29,7 @@ async def test_streams_are_as_the_contracts_say_and_stay_so(core: Core) -> None:
 
 
 async def test_a_stream_of_schedules_may_not_refuse_when_it_is_full(core: Core) -> None:
-    """Why ALARMS is a stream of its own: see docs/decisions/0005."""
+    """Why ALARMS is a stream of its own: see docs/decisions/0009."""
     config = StreamConfig(name="X", subjects=["x.>"], discard=DiscardPolicy.NEW, allow_msg_schedules=True)
     with pytest.raises(nats.js.errors.APIError) as refused:
         await core.bus.js.add_stream(config)
