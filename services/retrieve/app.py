@@ -19,34 +19,40 @@ from shared.service import Runtime, main, service
 log = logging.getLogger("penstock.retrieve")
 
 PAUSE_S = 5.0
+"""Between two looks at the log of documents."""
 
 
 @asynccontextmanager
 async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
-    """Open the index, take the steps, and catch up with the log of documents in the background."""
+    """Open the index, take the steps, and follow the log of documents in the background."""
     library = DocumentLog(runtime.bus)
     async with open_search(runtime.settings, runtime.stack.data) as search:
         runtime.on(Retrieve, lambda task, step: retrieve(task.items, step, search.finder, tenant=task.tenant))
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
-        catching_up = asyncio.create_task(_catch_up(library, search))
+        following = asyncio.create_task(follow(library, search))
+        following.add_done_callback(_say)
         yield
-        catching_up.cancel()
+        following.cancel()
         with suppress(asyncio.CancelledError):
-            await catching_up
+            await following
 
 
-async def _catch_up(library: Log, search: Search) -> None:
-    """Replay what the index has missed; what the bus cannot give now is asked for again."""
+async def follow(library: Log, search: Search) -> None:
+    """Apply what was logged before the start, and what comes later: removals, and what other replicas have indexed.
+    What NATS cannot give now is asked for again."""
     while True:
         try:
             changed = await replay(library, search.indexer, search.statistics)
+            if changed:
+                log.info("caught up with the log of documents: %d documents changed", changed)
         except Retryable as error:
             log.warning("the log of documents: %s; trying again in %.0f s", error, PAUSE_S)
-            await asyncio.sleep(PAUSE_S)
-            continue
-        if changed:
-            log.info("caught up with the log of documents: %d documents changed", changed)
-        return
+        await asyncio.sleep(PAUSE_S)
+
+
+def _say(following: asyncio.Task[None]) -> None:
+    if not following.cancelled() and (fault := following.exception()) is not None:
+        log.error("the log of documents is not followed any more: restart retrieve", exc_info=fault)
 
 
 app = service(RetrieveSettings, build)

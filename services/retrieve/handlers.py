@@ -10,6 +10,9 @@ from contracts.documents import Document
 from contracts.item import Failure, FailureCode, Item, Passage
 from contracts.steps import Retrieve
 from services.retrieve.domain.ports import Library
+from shared.errors import Poison
+
+SERVICE = "retrieve"
 
 
 class Finds(Protocol):
@@ -39,19 +42,34 @@ async def _with_passages(item: Item, step: Retrieve, finder: Finds, tenant: str)
 
 
 async def index(items: Sequence[Item], library: Library, indexer: Indexes, *, tenant: str) -> list[Item]:
-    """Make each item's document findable, in the revision that the library has now."""
-    found = {name: await library.get(tenant, name) for name in {item.document.id for item in items if item.document}}
-    await indexer.put_all(tenant, [document for document in found.values() if document is not None])
+    """Make each item's document findable, in the revision that the library has in the end.
+
+    It is asked again after indexing: a newer revision may have come meanwhile, and another worker may have indexed it.
+    """
+    names = {item.document.id for item in items if item.document}
+    found: dict[str, Document | Failure] = {}
+    while (latest := {name: await _fetched(library, tenant, name) for name in names}) != found:
+        found = latest
+        await indexer.put_all(tenant, [document for document in found.values() if isinstance(document, Document)])
     return [_checked(item, found) for item in items]
 
 
-def _checked(item: Item, found: Mapping[str, Document | None]) -> Item:
+async def _fetched(library: Library, tenant: str, name: str) -> Document | Failure:
+    try:
+        document = await library.get(tenant, name)
+    except Poison as error:
+        return Failure("internal", str(error), SERVICE)
+    if document is None:
+        return Failure("internal", f"document {name}: it is not in the log of documents any more", SERVICE)
+    return document
+
+
+def _checked(item: Item, found: Mapping[str, Document | Failure]) -> Item:
     if item.document is None:
         return _failed(item, "internal", "document: expected one that ingest has parsed, got none")
-    if found[item.document.id] is None:
-        return _failed(item, "internal", f"document {item.document.id}: it is not in the log of documents any more")
-    return item
+    outcome = found[item.document.id]
+    return replace(item, failure=outcome) if isinstance(outcome, Failure) else item
 
 
 def _failed(item: Item, code: FailureCode, reason: str) -> Item:
-    return replace(item, failure=Failure(code, reason, "retrieve"))
+    return replace(item, failure=Failure(code, reason, SERVICE))

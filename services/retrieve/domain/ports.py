@@ -88,7 +88,7 @@ class Words(Store, Protocol):
 
 
 @dataclass(frozen=True)
-class Logged:
+class Entered:
     """An entry of the log; `document` is None where it cannot be read any more, `fault` says why."""
 
     sequence: int
@@ -119,7 +119,7 @@ class Log(Library, Protocol):
     async def head(self) -> Head:
         """Where the log ends."""
 
-    def since(self, sequence: int) -> AsyncIterator[Logged]:
+    def since(self, sequence: int) -> AsyncIterator[Entered]:
         """Entries after a sequence up to the newest."""
 
 
