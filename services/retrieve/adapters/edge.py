@@ -107,7 +107,14 @@ class Edge:
         return shard
 
     def _load(self) -> EdgeShard:
-        shard = EdgeShard.load(str(self._folder), _config())
+        try:
+            shard = EdgeShard.load(str(self._folder), _config())
+        except Exception as error:  # Edge has no class of its own for this
+            if "WouldBlock" in str(error):
+                raise IndexInUse(
+                    f"{self._folder}: the index is open already; it serves one process at a time"
+                ) from None
+            raise
         shard.optimize()
         return shard
 
