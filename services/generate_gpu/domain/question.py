@@ -23,7 +23,7 @@ _ASKS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
         "time",
         re.compile(
-            r"\bwhen\b|\b(?:what|which) (?:\w+ )?(?:year|date|day|month|century|decade|time|deadline)\b"
+            r"\bwhen\b|\b(?:what|which) (?:\w+ )?(?:year|date|day|month|century|decade|time|period|deadline)\b"
             r"|\bhow (?:long|soon|quickly|late)\b|\bdeadline\b"
         ),
     ),
@@ -58,6 +58,10 @@ _HOLDS: dict[Kind, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+_COVERAGE = re.compile(
+    r"^(?:is|are|do|does|can|will|would|has|have)\b.*\b(?:cover|pays? for|include|offer|reimburse|exclude|insure|sell)",
+    re.IGNORECASE,
+)
 _NAME = re.compile(r"\b[A-Z][\w'’-]+")
 _CLAUSE = re.compile(r"\b(?:clause|section|article|paragraph|§)\s*(\d+(?:\.\d+)*)", re.IGNORECASE)
 
@@ -70,6 +74,7 @@ class Question(Struct, frozen=True):
     pairs: frozenset[tuple[str, str]]  # neighbouring stems
     kind: Kind
     codes: frozenset[str]
+    is_of_coverage: bool  # "does it cover X?": everything hangs on X
     clause: str  # of "what does clause 4.2 say"
 
     @property
@@ -89,6 +94,7 @@ def understand(text: str, titles: frozenset[str] = frozenset()) -> Question:
         pairs=pairs(plain),
         kind=kind,
         codes=identifiers(text),
+        is_of_coverage=bool(_COVERAGE.search(text.strip())),
         clause=clause.group(1) if clause else "",
     )
 

@@ -17,6 +17,7 @@ from services.generate_gpu.domain.choose import SENTENCES, choose
 from services.generate_gpu.domain.question import Question, understand
 from services.generate_gpu.domain.refusal import (
     REFUSAL,
+    Strange,
     answers,
     means_nothing_here,
     names_what_is_absent,
@@ -50,7 +51,7 @@ class _Reading(Struct, frozen=True):
     question: Question
     tokens: int
     shortlist: list[Scored] = []
-    strange: list[str] = []  # rare words that the passages lack
+    strange: list[Strange] = []  # what the passages lack
 
 
 def read(question: str, passages: Sequence[Passage], encoder: Encoder) -> Completion:

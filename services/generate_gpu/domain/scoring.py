@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from services.generate_gpu.domain.question import Question, fits
 from services.generate_gpu.domain.units import Unit
 
-SHORTLIST = 10
+SHORTLIST = 8
 """Sentences that are encoded for a question, at most: of those that hold the answer, words alone rank .99 this high."""
-HOPELESS = 0.45
+HOPELESS = 0.3
 """Sentences whose words score this much less than the best are not encoded: their vectors could not make up for it."""
 
+_SHORT = 5  # letters of a word that may be the short form of a longer one
 _WRONG_CODE = 0.6
 _RIGHT_CODE = 0.15
 _HEADING = 0.25
@@ -40,14 +41,26 @@ def shortlist(question: Question, units: list[Unit]) -> list[Scored]:
     """The units that are worth encoding: those that score best by what costs nothing, best first."""
     best = max((unit.passage.score for unit in units), default=0.0)
     named = question.codes & frozenset(code for unit in units for code in unit.codes)
-    scored = [_words(question, unit, best, named) for unit in units]
+    kin = _kin(question, units)
+    scored = [_words(question, unit, kin, best, named) for unit in units]
     ranked = sorted(scored, key=lambda s: -s.words)[:SHORTLIST]
     return [one for one in ranked if one.words >= ranked[0].words - HOPELESS]
 
 
-def _words(question: Question, unit: Unit, best: float, named: frozenset[str]) -> Scored:
-    covered = sum(w for term, w in question.terms.items() if term in unit.context) / question.weight
-    own = sum(w for term, w in question.terms.items() if term in unit.terms) / question.weight
+def _kin(question: Question, units: list[Unit]) -> dict[str, frozenset[str]]:
+    """The words of the passages that each term of the question stands for: itself, and "physiotherapy" for "physio"."""
+    known = frozenset(term for unit in units for term in unit.context)
+    return {
+        term: frozenset(other for other in known if other == term or (len(term) >= _SHORT and other.startswith(term)))
+        for term in question.terms
+    }
+
+
+def _words(
+    question: Question, unit: Unit, kin: dict[str, frozenset[str]], best: float, named: frozenset[str]
+) -> Scored:
+    covered = sum(w for term, w in question.terms.items() if kin[term] & unit.context) / question.weight
+    own = sum(w for term, w in question.terms.items() if kin[term] & unit.terms.keys()) / question.weight
     shared_pairs = len(question.pairs & unit.pairs) / max(1, len(question.pairs))
     score = (
         0.25 * own

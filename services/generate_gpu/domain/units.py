@@ -13,7 +13,7 @@ from shared.text import sentences
 _ITEM = re.compile(r"^(?:[-*•–—▪◦‣·]|\(?[a-zA-Z]\)|\(?[ivxIVX]{1,5}\)|\d{1,2}[.)])\s")
 _ROW = re.compile(r"^[^:;|]{1,60}: [^;]+;|\|")
 _ENDS = re.compile(r"[.!?:;…][\"'”’»)\]]*$")
-_HEADING_WORDS = 10
+_HEADING_WORDS = 14
 WINDOW = 2  # sentences to either side that belong to what a sentence says
 
 
@@ -66,7 +66,7 @@ class Unit:
     @property
     def is_heading(self) -> bool:
         """A line that names what follows and says nothing itself."""
-        if self.intro or self.is_row or ": " in self.text or _ENDS.search(self.text):
+        if self.intro or self.is_row or _ITEM.match(self.text) or ": " in self.text or _ENDS.search(self.text):
             return False
         digits = re.search(r"\d", re.sub(r"^[#\d.\s]+", "", self.text))
         return len(self.text.split()) <= _HEADING_WORDS and not digits
