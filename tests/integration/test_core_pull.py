@@ -47,7 +47,7 @@ class Desk:
         self.now -= 1
         self.seen.append(message.data)
         try:
-            await message.ack_sync(timeout=2)  # as a Delivery does
+            await message.ack_sync(timeout=0.5)  # as a Delivery does
         except nats.errors.Error:
             return  # the server is away: it will deliver again
 
@@ -117,6 +117,20 @@ async def test_requests_that_expire_are_asked_again_and_count_right(
     assert desk.most == SLOTS
 
 
+async def test_requests_that_overlap_and_expire_count_right(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull_module, "_EXPIRES_S", 0.25)
+    monkeypatch.setattr(pull_module, "_HEARTBEAT_S", 0.1)
+    await desk.pull.start()
+    for n in range(20):  # each message that is done asks for one more, beside the older requests
+        await desk.publish(n, n + 1)
+        await asyncio.sleep(0.1)
+        assert desk.pull._asked + len(desk.pull._running) <= SLOTS
+    desk.go_on.clear()
+    await desk.publish(20, 40)
+    await asyncio.sleep(0.3)
+    assert (desk.now, await desk.pending()) == (SLOTS, SLOTS)
+
+
 async def test_a_consumer_that_is_away_is_asked_now_and_then_not_all_the_time(desk: Desk) -> None:
     await desk.js.delete_consumer("DESK", "desk")
     await desk.pull.start()
@@ -177,7 +191,7 @@ async def test_it_goes_on_after_the_server_was_killed(
     await eventually(lambda: desk.now == SLOTS)
     own_server.kill()
     desk.go_on.set()  # the slots become free while there is no server
-    await eventually(lambda: desk.now == 0)
+    await eventually(lambda: not desk.pull._running)
     own_server.start()
     await eventually(lambda: nc.is_connected)
     await desk.publish(40, 60)

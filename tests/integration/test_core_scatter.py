@@ -191,6 +191,17 @@ async def test_what_is_parked_may_be_larger_than_a_message(core: Core) -> None:
     assert (headers or {}).get("KV-Operation") == "PURGE"
 
 
+async def test_a_join_that_can_never_succeed_fails_its_parent(core: Core) -> None:
+    """What comes after the group is for route too, and no pattern of this name is known."""
+    await core.route()
+    await generate(core)
+    await core.start_job([Scatter([Generate(model="m")], n=2), Decide()], [[question(0), question(1)]])
+    report = await core.report()
+    assert report.reasons == {"malformed": 2}
+    assert "no such pattern 'p'" in report.failures[0].reason
+    assert len(await core.dead()) == 1
+
+
 async def test_an_item_whose_branch_left_no_result_fails(core: Core) -> None:
     (task,) = await core.start_job([Rerank()], [[question(0)]])
     spread = Spread([question(0)], [Child([question(0)], [Generate(model="m")])] * 2, "parts")
