@@ -172,6 +172,8 @@ def test_what_two_sources_say_alike_is_said_once(encoder: Encoder) -> None:
         "Is acupuncture covered by HMO-483?",  # on topic, but the asked thing is not there
         "Does HMO-483 pay for bariatric surgery?",
         "Who is the chief financial officer?",
+        "Is veterinary care covered by HMO-483?",
+        "Does the doctor's note apply in Japan?",  # a name that nobody mentions
         "???",
     ],
 )
@@ -180,6 +182,11 @@ def test_refuses_what_the_documents_do_not_say(question: str, encoder: Encoder) 
 
     assert (completion.text, completion.mode, completion.finish_reason) == (REFUSAL, "refused", "refused")
     assert completion.quotes == []
+
+
+def test_a_short_form_and_a_misspelt_word_are_understood(encoder: Encoder) -> None:
+    for question in ("How many physio visits after surgery?", "Is physiotheraphy covered after surgery?"):
+        assert "physiotherapy is covered" in read(question, LIBRARY, encoder).text
 
 
 @pytest.mark.parametrize("passages", [[], [passage("empty", 0, "  \n ")]])
