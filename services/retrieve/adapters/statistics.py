@@ -22,7 +22,13 @@ from services.retrieve.domain.scoring import to_int8
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _VERSION = 1
-_PRAGMAS = ("PRAGMA page_size=8192", "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA cache_size=-4096")
+_PRAGMAS = (
+    "PRAGMA page_size=8192",
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA cache_size=-4096",
+    "PRAGMA mmap_size=4294967296",
+)
 
 
 class Statistics:
