@@ -1,7 +1,7 @@
 """Libraries for tests of retrieval: documents of random words, and an index opened on a folder."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -48,6 +48,11 @@ async def open_index(folder: Path, encoder: Encoder | None = None) -> AsyncItera
 
 
 async def ask(
-    search: Search, question: str, *, tenant: str = "acme", top: int = 30, **filters: str | list[str]
+    search: Search,
+    question: str,
+    *,
+    tenant: str = "acme",
+    top: int = 30,
+    filters: Mapping[str, str | list[str]] | None = None,
 ) -> list[Passage]:
-    return await search.finder.find(tenant, question, filters, top)
+    return await search.finder.find(tenant, question, filters or {}, top)

@@ -58,6 +58,8 @@ class Finder:
         """The tenant's best passages, best first, with their evidence; none where nothing passes the filters."""
         with self._courtesy.asking():
             scope = scope_of(filters)
+            if scope is None:
+                return []
             asked = await self._run(self._ask, tenant, question)
             if not asked.collection.passages:
                 return []
@@ -153,8 +155,11 @@ def _kept(scores: Array, named: NDArray[np.bool_]) -> Index:
     return np.flatnonzero(kept)
 
 
-def scope_of(filters: Mapping[str, str | list[str]]) -> Scope:
-    """Filters as engines take them: `document` names documents by id, any other key metadata."""
+def scope_of(filters: Mapping[str, str | list[str]]) -> Scope | None:
+    """Filters as engines take them: `document` names documents by id, any other key metadata. None: a key has no value
+    to choose from, so nothing can pass."""
+    if [] in filters.values():
+        return None
     groups = {key: (values,) if isinstance(values, str) else tuple(values) for key, values in filters.items()}
     documents = groups.pop("document", ())
     return Scope(documents, tuple(tuple(facet(key, value) for value in values) for key, values in groups.items()))
