@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from client.eval.retrieval import run
+from client.eval.retrieval import Report, run
 
 PASSAGES = {
     "fees-1": ("fees", "The annual fee of the gold card is 95 dollars, due in January."),
@@ -42,8 +42,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_with_and_without_rerank(files: dict[str, Path]) -> None:
-    quiet = Console(quiet=True)
-    with_rerank, without = (run(*files.values(), rerank=rerank, console=quiet) for rerank in (True, False))
+    with_rerank, without = (measure(files, rerank=rerank) for rerank in (True, False))
     for report in (with_rerank, without):
         assert (report.passages, report.documents, report.queries) == (5, 3, 4)
         assert report.mrr_at_10 == report.ndcg_at_10 == report.recall_at_5 == 1.0
@@ -54,7 +53,7 @@ def test_with_and_without_rerank(files: dict[str, Path]) -> None:
 
 
 def test_a_limit_asks_fewer(files: dict[str, Path]) -> None:
-    assert run(*files.values(), limit=2, rerank=False, console=Console(quiet=True)).queries == 2
+    assert measure(files, limit=2).queries == 2
 
 
 def test_the_command_ends_with_a_line_of_json_and_leaves_nothing(files: dict[str, Path], tmp_path: Path) -> None:
@@ -73,6 +72,11 @@ def test_a_malformed_file_is_one_line_and_exit_code_two(files: dict[str, Path], 
     assert done.returncode == 2
     assert "c.jsonl, line 2: not a passage: Object missing required field `text`" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def measure(files: dict[str, Path], limit: int | None = None, rerank: bool = False) -> Report:
+    corpus, queries, qrels = files["corpus"], files["queries"], files["qrels"]
+    return run(corpus, queries, qrels, limit, rerank, console=Console(quiet=True))
 
 
 def command(files: dict[str, Path], folder: Path) -> "subprocess.CompletedProcess[str]":
