@@ -1,20 +1,24 @@
 """Query latency over a large index: `make bench-retrieval`.
 
-Builds N chunks (100,000) in documents of 50 from the words of the sample library, through the real indexing code;
-only the passages' vectors are drawn at random around a few hundred topics not encoded: that would take an hour.
-Queries are encoded for real. The last line is JSON.
+Builds N chunks (100,000) in documents of 50 through the real indexing code. Words are as frequent as in natural text
+(Zipf and Mandelbrot's law, the sample library's words first), and each document has favourites of its own.
+Passages' vectors are drawn around their document's, not encoded: that would take an hour.
+Questions are the samples', encoded for real. The last line is JSON.
 """
 
 import argparse
 import asyncio
 import json
 import random
+import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -34,6 +38,8 @@ LIBRARY = Path(__file__).parents[1] / "samples" / "library"
 TENANT = "bench"
 PER_DOCUMENT = 50
 WORDS = 120  # a chunk has about 160 tokens
+OWN_WORDS = 20
+VOCABULARY = 60_000
 TOPICS = 400
 QUESTIONS = 200
 
@@ -41,45 +47,59 @@ screen = Console(stderr=True)
 
 
 class DrawnEncoder(Encoder):
-    """Encodes questions for real, and gives passages unit vectors near one of some topics."""
+    """Encodes questions for real, and draws passages' unit vectors: about .65 is a passage's mean cosine with its
+    document's centroid, as on CUAD's contracts, and documents gather around some topics."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._random = np.random.default_rng(seed)
         self._topics = self._units(TOPICS)
+        self._drawn = 0
 
     def encode_passages(self, passages: Sequence[Sequence[str]], batch: int = BATCH) -> list[PassageVectors]:
-        vectors = self._topics[self._random.integers(0, TOPICS, len(passages))] + 0.7 * self._units(len(passages))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return [
-            PassageVectors(vector, np.repeat(vector[None], len(pieces), axis=0))
-            for vector, pieces in zip(vectors, passages, strict=True)
-        ]
+        return [self._draw(len(pieces)) for pieces in passages]
+
+    def _draw(self, pieces: int) -> PassageVectors:
+        if self._drawn % PER_DOCUMENT == 0:
+            topic = self._topics[self._random.integers(TOPICS)]
+            self._document = _unit(topic + self._units(1)[0])
+        self._drawn += 1
+        near = _unit(self._document + 1.2 * self._units(1)[0])
+        return PassageVectors(near, _unit(near + 0.7 * self._units(pieces)))
 
     def _units(self, count: int) -> Floats:
-        drawn = self._random.standard_normal((count, DIMENSIONS)).astype(np.float32)
-        unit: Floats = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-        return unit
+        return _unit(self._random.standard_normal((count, DIMENSIONS)).astype(np.float32))
 
 
-def documents(chunks: int, seed: int) -> Iterator[Document]:
-    """Documents of 50 chunks, of words as frequent as in the sample library and of made-up rare ones (Zipf's law)."""
-    chance = random.Random(seed)
-    common = [word for path in sorted(LIBRARY.glob("*.md")) for word in path.read_text("utf-8").split()]
-    for number in range(-(-chunks // PER_DOCUMENT)):
-        own = [f"term{int(chance.paretovariate(0.6)) % 50_000}" for _ in range(60)]
-        yield Document(
-            id=f"document-{number}", tenant=TENANT, title=f"Document {number}", source="made up", revision="1",
-            chunks=[_chunk(number, k, chance, common, own) for k in range(PER_DOCUMENT)],
-        )  # fmt: skip
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit
 
 
-def _chunk(document: int, ordinal: int, chance: random.Random, common: list[str], own: list[str]) -> Chunk:
-    words = chance.choices(common, k=WORDS - 12) + chance.choices(own, k=12)
-    chance.shuffle(words)
-    ends = range(20, WORDS, 20)
-    text = " ".join(f"{word}." if place in ends else word for place, word in enumerate(words))
-    return Chunk(id=f"document-{document}#{ordinal}", ordinal=ordinal, text=text, tokens=160)
+class Text:
+    """Draws words as frequent as in natural text."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        text = " ".join(path.read_text("utf-8") for path in sorted(LIBRARY.glob("*.md")))
+        known = [word for word, _ in Counter(re.findall(r"\w+", text.lower())).most_common()]
+        self._words = np.array([*known, *(f"term{n}" for n in range(VOCABULARY - len(known)))])
+        weights = 1 / (np.arange(VOCABULARY) + 2.7) ** 1.07  # Mandelbrot's constants for English
+        self._shares = np.cumsum(weights / weights.sum())
+
+    def documents(self, chunks: int) -> Iterator[Document]:
+        for number in range(-(-chunks // PER_DOCUMENT)):
+            own = self._words[self._random.integers(100, VOCABULARY, 60)]
+            yield Document(
+                id=f"document-{number}", tenant=TENANT, title=f"Document {number}", source="made up", revision="1",
+                chunks=[self._chunk(number, ordinal, own) for ordinal in range(PER_DOCUMENT)],
+            )  # fmt: skip
+
+    def _chunk(self, document: int, ordinal: int, own: NDArray[np.str_]) -> Chunk:
+        common = self._words[np.searchsorted(self._shares, self._random.random(WORDS - OWN_WORDS))]
+        words = self._random.permutation(np.concatenate([common, self._random.choice(own, OWN_WORDS)]))
+        text = " ".join(f"{' '.join(sentence)}." for sentence in np.split(words, WORDS // 20))
+        return Chunk(id=f"document-{document}#{ordinal}", ordinal=ordinal, text=text, tokens=160)
 
 
 async def bench(chunks: int, seed: int, folder: Path) -> dict[str, float]:
@@ -88,7 +108,7 @@ async def bench(chunks: int, seed: int, folder: Path) -> dict[str, float]:
     async with opened(DrawnEncoder(seed), Statistics(folder / "statistics.sqlite"), edge, edge) as search:
         began = time.perf_counter()
         for document in track(
-            documents(chunks, seed), "indexing", total=-(-chunks // PER_DOCUMENT), console=screen, transient=True
+            Text(seed).documents(chunks), "indexing", total=-(-chunks // PER_DOCUMENT), console=screen, transient=True
         ):
             await search.indexer.put(TENANT, document)
         indexing = time.perf_counter() - began

@@ -6,8 +6,8 @@ from contracts.item import Evidence, Passage
 
 
 def from_evidence(evidence: Evidence) -> float:
-    """z(B) + .5 z(S) + .5 z(m1) + .5 z(m2); see docs/retrieval.md."""
-    return evidence.words + 0.5 * (evidence.vectors + evidence.segment + evidence.tokens)
+    """z(B) + .6 z(S) + .5 z(m1) + .2 z(m2); see docs/retrieval.md."""
+    return evidence.words + 0.6 * evidence.vectors + 0.5 * evidence.segment + 0.2 * evidence.tokens
 
 
 class EvidenceScorer:

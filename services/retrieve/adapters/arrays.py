@@ -27,27 +27,31 @@ def segments(blobs: Sequence[bytes]) -> tuple[NDArray[np.int8], Index]:
     return np.frombuffer(b"".join(blobs), BYTES).reshape(-1, DIMENSIONS), starts
 
 
-def pick(terms: Sequence[bytes], counts: Sequence[bytes], wanted: NDArray[np.uint32]) -> Array:
-    """The counts of the wanted terms (ascending) in each row, 0 where a row has not got one; shape (rows, wanted)."""
-    picked = np.zeros((len(terms), len(wanted)), dtype=np.float64)
+def pick(wanted: NDArray[np.uint32], terms: Sequence[bytes], *columns: Sequence[bytes]) -> list[Array]:
+    """For each column of counts, those of the wanted terms (ascending) in each row, 0 where a row has not got one;
+    each of shape (rows, wanted)."""
+    picked = [np.zeros((len(terms), len(wanted)), dtype=np.float64) for _ in columns]
     ids = np.frombuffer(b"".join(terms), TERMS)
     if not len(ids) or not len(wanted):
         return picked
-    likely = np.flatnonzero(_low_halves(wanted)[ids.view("<u2")[::2]])
-    places = np.minimum(np.searchsorted(wanted, ids[likely]), len(wanted) - 1)
-    true = wanted[places] == ids[likely]
-    hits, places = likely[true], places[true]
     ends = np.cumsum([len(some) // 4 for some in terms])
-    rows = np.searchsorted(ends, hits, side="right")
-    picked[rows, places] = np.frombuffer(b"".join(counts), COUNTS)[hits]
+    places = _search(ids, np.concatenate([[0], ends[:-1]]), ends, wanted)
+    hits = (places < ends[:, None]) & (ids[np.minimum(places, len(ids) - 1)] == wanted)
+    for values, column in zip(picked, columns, strict=True):
+        values[hits] = np.frombuffer(b"".join(column), COUNTS)[places[hits]]
     return picked
 
 
-def _low_halves(wanted: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Whether any wanted term ends in these 16 bits: a look-up that rules out nearly all others at once."""
-    table = np.zeros(1 << 16, dtype=np.bool_)
-    table[wanted & 0xFFFF] = True
-    return table
+def _search(ids: NDArray[np.uint32], starts: Index, ends: Index, wanted: NDArray[np.uint32]) -> Index:
+    """Where each wanted value belongs in each ascending stretch of `ids`: one binary search for all; (rows, wanted)."""
+    low = np.repeat(starts[:, None], len(wanted), axis=1)
+    high = np.repeat(ends[:, None], len(wanted), axis=1)
+    for _ in range(int((ends - starts).max()).bit_length()):
+        middle = (low + high) // 2
+        below = (ids[np.minimum(middle, len(ids) - 1)] < wanted) & (low < high)
+        low = np.where(below, middle + 1, low)
+        high = np.where(below, high, middle)
+    return low
 
 
 def vector_bytes() -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 import msgspec
@@ -27,20 +28,28 @@ CHOSEN_DOCUMENTS = 3
 """… and all passages of so many of them become candidates, …"""
 MOST_PASSAGES = 500
 """… unless they have more than so many: then only what a search within them finds."""
+_LIMITS: Mapping[Level, int] = {Level.PASSAGE: scoring.TOP, Level.DOCUMENT: BEST_DOCUMENTS}
 
 T = TypeVar("T")
 Viewing = Callable[[str], AbstractContextManager[View]]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A question, encoded and weighed against what the tenant has."""
+class _Weighed:
+    """A question's terms, weighed against what the tenant has."""
 
-    vectors: QueryVectors
     terms: QueryTerms
     collection: Collection
-    by_passage: WeightedQuery
-    by_document: WeightedQuery
+    queries: Mapping[Level, WeightedQuery]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A weighed question, encoded, with what its words have found."""
+
+    weighed: _Weighed
+    vectors: QueryVectors
+    by_words: Mapping[Level, Sequence[int]]
 
 
 class Finder:
@@ -60,12 +69,15 @@ class Finder:
             scope = scope_of(filters)
             if scope is None:
                 return []
-            asked = await self._run(self._ask, tenant, question)
-            if not asked.collection.passages:
+            weighed = await self._run(self._weigh, tenant, question)
+            if not weighed.collection.passages:
                 return []
-            named = await self._search(tenant, asked, scope, Level.PASSAGE)
+            asked = await self._ask(tenant, question, weighed, scope)
+            named = _merged(
+                asked.by_words[Level.PASSAGE], await self._nearest(tenant, asked.vectors, scope, Level.PASSAGE)
+            )
             more = await self._in_best_documents(tenant, asked, scope)
-            return await self._run(self._rank, tenant, asked, [*named, *more], len(set(named)), top)
+            return await self._run(self._rank, tenant, asked, [*named, *more], len(named), top)
 
     async def close(self) -> None:
         self._threads.shutdown()
@@ -73,46 +85,58 @@ class Finder:
     async def _run(self, function: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
-    async def _search(self, tenant: str, asked: _Asked, scope: Scope, level: Level) -> list[int]:
-        """Points by words and by vectors, without repetitions."""
-        query = asked.by_passage if level is Level.PASSAGE else asked.by_document
-        limit = scoring.TOP if level is Level.PASSAGE else BEST_DOCUMENTS
-        by_words, by_vectors = await asyncio.gather(
-            self._words.matching(tenant, query, scope, level, limit),
-            self._vectors.nearest(tenant, asked.vectors.vector, scope, level, limit),
+    async def _ask(self, tenant: str, question: str, weighed: _Weighed, scope: Scope) -> _Asked:
+        """Search by words while a thread encodes the question."""
+        vectors, passages, documents = await asyncio.gather(
+            self._run(self._encoder.encode_query, question),
+            self._matching(tenant, weighed, scope, Level.PASSAGE),
+            self._matching(tenant, weighed, scope, Level.DOCUMENT),
         )
-        return list(dict.fromkeys([*by_words, *by_vectors]))
+        return _Asked(weighed, vectors, {Level.PASSAGE: passages, Level.DOCUMENT: documents})
+
+    async def _matching(self, tenant: str, weighed: _Weighed, scope: Scope, level: Level) -> list[int]:
+        return await self._words.matching(tenant, weighed.queries[level], scope, level, _LIMITS[level])
+
+    async def _nearest(self, tenant: str, query: QueryVectors, scope: Scope, level: Level) -> list[int]:
+        return await self._vectors.nearest(tenant, query.vector, scope, level, _LIMITS[level])
 
     async def _in_best_documents(self, tenant: str, asked: _Asked, scope: Scope) -> list[int]:
         """The best passages of the best documents: those that a flat search may miss."""
-        points = await self._search(tenant, asked, scope, Level.DOCUMENT)
+        by_vectors = await self._nearest(tenant, asked.vectors, scope, Level.DOCUMENT)
+        points = _merged(asked.by_words[Level.DOCUMENT], by_vectors)
         if not points:
             return []
         small, large = await self._run(self._choose, tenant, asked, points)
         if not large:
             return small
         within = replace(scope, documents=tuple(large))
-        return [*small, *await self._search(tenant, asked, within, Level.PASSAGE)]
+        found = await asyncio.gather(
+            self._matching(tenant, asked.weighed, within, Level.PASSAGE),
+            self._nearest(tenant, asked.vectors, within, Level.PASSAGE),
+        )
+        return _merged(small, *found)
 
-    def _ask(self, tenant: str, question: str) -> _Asked:
+    def _weigh(self, tenant: str, question: str) -> _Weighed:
         times = Counter(terms(question))
         with self._view(tenant) as view:
             collection, found = view.collection(), view.query(times)
         rare_passages = scoring.inverse_frequency(found.passages, collection.passages) * found.times
         rare_documents = scoring.inverse_frequency(found.documents, collection.documents) * found.times
-        return _Asked(
-            self._encoder.encode_query(question),
+        return _Weighed(
             found,
             collection,
-            WeightedQuery(question, found.ids, rare_passages.astype(np.float32)),
-            WeightedQuery(question, found.ids, rare_documents.astype(np.float32)),
+            {
+                Level.PASSAGE: WeightedQuery(question, found.ids, rare_passages.astype(np.float32)),
+                Level.DOCUMENT: WeightedQuery(question, found.ids, rare_documents.astype(np.float32)),
+            },
         )
 
     def _choose(self, tenant: str, asked: _Asked, points: Sequence[int]) -> tuple[list[int], list[str]]:
         """Of the best documents among these: the passages' points, and the ids of those that have too many."""
         with self._view(tenant) as view:
-            ids, documents = view.whole_documents(points, asked.terms.ids)
-            by_words = scoring.words_of_documents(documents, asked.terms, asked.collection)
+            weighed = asked.weighed
+            ids, documents = view.whole_documents(points, weighed.terms.ids)
+            by_words = scoring.words_of_documents(documents, weighed.terms, weighed.collection)
             by_vectors = (documents.centroids @ asked.vectors.vector).astype(np.float64)
             order = scoring.best(scoring.standard(by_words) + scoring.standard(by_vectors), CHOSEN_DOCUMENTS)
             room = np.cumsum(documents.sizes[order]) <= MOST_PASSAGES
@@ -121,11 +145,11 @@ class Finder:
 
     def _rank(self, tenant: str, asked: _Asked, points: Sequence[int], named: int, top: int) -> list[Passage]:
         """Score all candidates and return the best; the first `named` points came from the flat searches."""
-        query = asked.vectors
+        query, weighed = asked.vectors, asked.weighed
         with self._view(tenant) as view:
-            pool = view.candidates(list(dict.fromkeys(points)), asked.terms.ids)
+            pool = view.candidates(_merged(points), weighed.terms.ids)
             cosines = (pool.vectors @ query.vector).astype(np.float64)
-            by_words = scoring.standard(scoring.words(pool, asked.terms, asked.collection), scoring.TOP)
+            by_words = scoring.standard(scoring.words(pool, weighed.terms, weighed.collection), scoring.TOP)
             by_vectors = scoring.standard(scoring.vectors(pool, cosines, query.vector), scoring.TOP)
             scores = by_words + by_vectors
             kept = _kept(scores, np.isin(pool.points, points[:named]))
@@ -146,6 +170,11 @@ def _by_segments(view: View, points: Sequence[int], query: QueryVectors) -> tupl
     """z(m1) and z(m2) of these passages."""
     segment, tokens = scoring.segments(*view.segments(points), query)
     return scoring.standard(segment), scoring.standard(tokens)
+
+
+def _merged(*points: Sequence[int]) -> list[int]:
+    """One list after the other, without repetitions."""
+    return list(dict.fromkeys(chain(*points)))
 
 
 def _kept(scores: Array, named: NDArray[np.bool_]) -> Index:

@@ -62,7 +62,7 @@ class View:
         ).fetchall()
         point, document, length, towards, vector, ids, counts = zip(*rows, strict=True) if rows else ((),) * 7
         numbers, owners = np.unique(np.array(document, dtype=np.int64), return_inverse=True)
-        vectors, picked = arrays.vectors(vector), arrays.pick(ids, counts, terms)
+        vectors, (picked,) = arrays.vectors(vector), arrays.pick(terms, ids, counts)
         return Candidates(
             points=np.array(point, dtype=np.int64),
             owners=owners.astype(np.intp),
@@ -115,11 +115,12 @@ class View:
         ).fetchall()
         names, size, length, centroid, ids, counts, spread = zip(*rows, strict=True) if rows else ((),) * 7
         nothing = bytes(arrays.vector_bytes())
+        picked, spreads = arrays.pick(terms, ids, counts, spread)
         return list(names), Documents(
             sizes=np.array(size, dtype=np.float64),
             lengths=np.array(length, dtype=np.float64),
-            counts=arrays.pick(ids, counts, terms),
-            spread=arrays.pick(ids, spread, terms),
+            counts=picked,
+            spread=spreads,
             centroids=arrays.vectors([some or nothing for some in centroid]),
         )
 

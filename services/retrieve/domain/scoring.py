@@ -111,9 +111,10 @@ def segments(pieces: NDArray[np.int8], starts: Index, query: QueryVectors) -> tu
     `pieces` are the segment vectors of all candidates one after the other, `starts` where each candidate's begin.
     """
     probes = np.concatenate([query.vector[None, :], query.tokens]).T
-    likeness = pieces.astype(np.float32)
-    likeness /= np.maximum(np.linalg.norm(likeness, axis=1, keepdims=True), _ALMOST_NOTHING)
-    best = np.maximum.reduceat(likeness @ probes, starts, axis=0).astype(np.float64)
+    scaled = pieces.astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+    likeness = (scaled @ probes) / np.maximum(lengths, _ALMOST_NOTHING)[:, None]
+    best = np.maximum.reduceat(likeness, starts, axis=0).astype(np.float64)
     return best[:, 0], best[:, 1:].mean(axis=1) if best.shape[1] > 1 else best[:, 0]
 
 

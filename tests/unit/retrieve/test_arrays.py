@@ -18,5 +18,7 @@ def test_pick_finds_the_counts_of_wanted_terms(rows: list[dict[int, int]], wante
     """65537 and 131073 end in the same sixteen bits as 1."""
     counted = [from_counter(Counter(row)) for row in rows]
     asked = np.array(sorted(wanted | set().union(*rows) if len(wanted) % 2 else wanted), dtype=np.uint32)
-    picked = pick([blob(c.ids, TERMS) for c in counted], [blob(c.counts, COUNTS) for c in counted], asked)
+    counts = [blob(c.counts, COUNTS) for c in counted]
+    picked, again = pick(asked, [blob(c.ids, TERMS) for c in counted], counts, counts)
+    assert picked.tolist() == again.tolist()
     assert picked.tolist() == [[float(row.get(term, 0)) for term in asked.tolist()] for row in rows]
