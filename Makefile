@@ -9,6 +9,9 @@ SETUP := $(VENV)/.setup-done
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 N ?= 5000
+ITEMS ?= 10000
+KILLS ?= 200
+SEED ?=
 ARGS ?=
 
 ##@ Run
@@ -52,7 +55,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-ask bench-retrieval
+.PHONY: bench-fanout bench-ask bench-retrieval chaos
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -61,6 +64,9 @@ bench-ask: setup ## Latency of one question over all hops, with the breakdown by
 
 bench-retrieval: setup ## Query latency over 100,000 chunks
 	@$(BIN)/python -m loadtest.bench_retrieval $(ARGS)
+
+chaos: setup ## A job of many items while everything around it is killed: nothing lost, nothing doubled (ITEMS=10000 KILLS=200 SEED=…)
+	@$(BIN)/python -m loadtest.chaos --items $(ITEMS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 ##@ Help
 .PHONY: help
