@@ -17,7 +17,7 @@ from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
 from contracts.steps import AnyStep, Step
 from contracts.subjects import BUCKETS, STREAMS, Bucket, Stream
-from contracts.task import Arrival, DeadLetter, Parked, Tally, Task
+from contracts.task import Arrival, Cursor, DeadLetter, Parked, Tally, Task
 
 FOLDER = Path(__file__).parent
 EXAMPLES = FOLDER / "examples"
@@ -162,6 +162,13 @@ BETWEEN_SERVICES = (
         Parked,
         f"$KV.{subjects.PARKED.name}.{{group}}",
         owner="services",
+        readers="services",
+        encoding="msgpack",
+    ),
+    Contract(
+        Cursor,
+        f"$KV.{subjects.PARKED.name}.{{group}}/window",
+        owner="route",
         readers="services",
         encoding="msgpack",
     ),

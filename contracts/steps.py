@@ -82,6 +82,14 @@ class Join(Step, frozen=True):
     group: str
 
 
+class Open(Step, frozen=True):
+    """Publish more shards of a large job: so many have arrived as its `mark` says."""
+
+    service: ClassVar[str] = "route"
+    group: str
+    mark: int
+
+
 class Expire(Step, frozen=True):
     """Fail what is still missing in a group: its deadline has passed."""
 
@@ -146,6 +154,7 @@ AnyStep = (
     | Decide
     | Scatter
     | Join
+    | Open
     | Expire
     | Report
     | Generate

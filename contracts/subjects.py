@@ -39,8 +39,11 @@ EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * D
 DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1)
 CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY)
 DEAD = Stream("DEAD", ("dead.*",), "services", "limits", max_age_s=30 * DAY)
+_GIVEN_UP = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+ADVISORIES = Stream("ADVISORIES", (f"{_GIVEN_UP}.WORK.*", f"{_GIVEN_UP}.ALARMS.*"), "server", "workqueue")
+"""What the server says of messages that it has delivered `max_deliver` times; stored, for it may be said at any time."""
 
-STREAMS = (JOBS, WORK, ALARMS, RESULTS, GROUPS, EVENTS, DOCUMENTS, CONTROL, DEAD)
+STREAMS = (JOBS, WORK, ALARMS, RESULTS, GROUPS, EVENTS, DOCUMENTS, CONTROL, DEAD, ADVISORIES)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ CLAIM = "Penstock-Claim"  # the payload lies in the object store under this name
 CLAIM_BUCKET = "Penstock-Claim-Bucket"  # the bucket of the claim, where it is not CLAIMS
 REPLY = "Penstock-Reply"  # where the answer to an ask is wanted
 TALLY = "Penstock-Tally"  # JSON of a Tally
+BURIED = "Penstock-Buried"  # a result that came from a dead letter: what a redriven task brings takes its place
 SHARD = "Penstock-Shard"  # <group> <index> <item numbers>: enough to fail the items of a task that cannot be read
 
 

@@ -28,6 +28,7 @@ class Task(Struct, frozen=True, omit_defaults=True):
     submitted_at: float = 0.0
     hop: int = 0
     reply: str = ""  # where an ask wants its answer
+    spent_s: float = 0.0  # seconds that services have worked on it so far, all together
     v: int = 1
 
 
@@ -43,12 +44,25 @@ class Parked(Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
+class Cursor(Struct, frozen=True, omit_defaults=True):
+    """Up to where a large job has been opened: KV `parked`, key = `<group>/window`. Gone once all of it is."""
+
+    claim: str  # the object with the items
+    shard: int  # the next one to publish
+    mark: int  # so many shards must have arrived before it goes on
+    sequence: int = 0  # of the chunk in the object store's stream in which the next line begins; 0: the first
+    offset: int = 0  # bytes into that chunk
+    passed: int = 0  # bytes of the object before that chunk
+    v: int = 1
+
+
 class Arrival(Struct, frozen=True, omit_defaults=True):
     """A child's result inside a job: `groups.<group>.<index>`, written once."""
 
     group: str
     index: int
     items: list[Item]
+    spent_s: float = 0.0
     v: int = 1
 
 
@@ -58,6 +72,8 @@ class Tally(Struct, frozen=True, omit_defaults=True):
     succeeded: int = 0
     failed: int = 0
     usage: Usage = Usage()
+    reasons: dict[str, int] = field(default_factory=dict)  # failures by code
+    spent_ms: int = 0  # that services have worked on it
 
 
 class DeadLetter(Struct, frozen=True, omit_defaults=True):

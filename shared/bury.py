@@ -2,9 +2,12 @@
 
 import logging
 import time
+from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 from nats.aio.msg import Msg
+from nats.js.api import RawStreamMsg
 
 from contracts import subjects
 from contracts.item import Failure, Item
@@ -23,7 +26,35 @@ from shared.telemetry import trace_headers
 log = logging.getLogger("penstock.dead")
 
 
-async def read_task(bus: Bus, message: Msg) -> Task:
+@dataclass(frozen=True)
+class Lost:
+    """A message of a queue that nobody can carry out, and its place there."""
+
+    stream: str
+    sequence: int
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+    deliveries: int
+
+    @classmethod
+    def delivered(cls, delivery: Delivery) -> Self:
+        """As it was delivered to a worker."""
+        message = delivery.message
+        place = message.metadata
+        return cls(
+            place.stream, place.sequence.stream, message.subject, message.data, headers_of(message), delivery.attempt
+        )
+
+    @classmethod
+    def stored(cls, stream: str, message: RawStreamMsg, deliveries: int) -> Self:
+        """As it lies in its stream, where no worker gets it any more."""
+        return cls(
+            stream, message.seq or 0, message.subject or "", message.data or b"", headers_of(message), deliveries
+        )
+
+
+async def read_task(bus: Bus, message: Msg | Lost) -> Task:
     """Decode a message of WORK; raises Poison where it is not a task."""
     data = await bus.payload(message.data, message.headers)
     try:
@@ -32,40 +63,38 @@ async def read_task(bus: Bus, message: Msg) -> Task:
         raise Poison(f"not a task: {error}") from None
 
 
-async def bury(hops: Hops, delivery: Delivery, failure: Failure) -> None:
+async def bury(hops: Hops, lost: Lost, failure: Failure) -> None:
     """Keep the message under `dead.<service>`, then let its items arrive as failed, so that their job can end.
 
     Raises Retryable where that is not possible now.
     """
-    message = delivery.message
     letter = DeadLetter(
         service=failure.service,
-        subject=message.subject,
+        subject=lost.subject,
         reason=failure.reason,
         failure=failure,
-        payload=message.data,
-        headers=headers_of(message),
-        deliveries=delivery.attempt,
+        payload=lost.data,
+        headers=lost.headers,
+        deliveries=lost.deliveries,
         at=time.time(),
     )
-    sequence = message.metadata.sequence.stream
     await hops.bus.publish(
         subjects.dead(failure.service),
         msgspec.msgpack.encode(letter),
-        msg_id=f"dead.{message.metadata.stream}.{sequence}",
+        msg_id=f"dead.{lost.stream}.{lost.sequence}",
     )
-    log.warning("%s: dead letter from %s: %s", failure.service, message.subject, failure.reason)
-    task = await _failed(hops, message, failure)
+    log.warning("%s: dead letter from %s: %s", failure.service, lost.subject, failure.reason)
+    task = await _failed(hops, lost, failure)
     if task is not None:
-        await hops.arrive(task, trace_headers())
+        await hops.arrive(task, trace_headers(), buried=True)
 
 
-async def _failed(hops: Hops, message: Msg, failure: Failure) -> Task | None:
+async def _failed(hops: Hops, lost: Lost, failure: Failure) -> Task | None:
     """The task with its living items failed; None where nobody waits for it."""
     try:
-        task = await read_task(hops.bus, message)
+        task = await read_task(hops.bus, lost)
     except Poison:
-        return await _unreadable(hops, headers_of(message).get(SHARD, ""), failure)
+        return await _unreadable(hops, lost.headers.get(SHARD, ""), failure)
     match task.steps[0] if task.steps else None:
         case Expire():
             return None

@@ -18,27 +18,28 @@ _READS_AT_ONCE = 64
 LOST = Failure("internal", "a part of the work did not come back", "gather")
 
 
-async def children_of(bus: Bus, group: str, size: int) -> list[Item]:
-    """The items of all children, in the order of their indices. A child without a result is left out."""
+async def children_of(bus: Bus, group: str, size: int) -> list[Arrival]:
+    """What all children brought, in the order of their indices. A child without a result is left out."""
     gate = asyncio.Semaphore(_READS_AT_ONCE)
 
-    async def read(index: int) -> list[Item]:
+    async def read(index: int) -> Arrival | None:
         async with gate:
             message = await bus.last(GROUPS, subjects.arrival(group, index))
-        return [] if message is None else msgspec.msgpack.decode(message.data or b"", type=Arrival).items
+        return None if message is None else msgspec.msgpack.decode(message.data or b"", type=Arrival)
 
     found = await asyncio.gather(*(read(index) for index in range(size)))
-    return [item for items in found for item in items]
+    return [arrival for arrival in found if arrival is not None]
 
 
-def merged(parked: Parked, children: Sequence[Item]) -> Task:
+def merged(parked: Parked, children: Sequence[Arrival]) -> Task:
     """The parent with its children's results: as parts, or in the place of its own items."""
     by_item: dict[int, list[Item]] = defaultdict(list)
-    for child in children:
+    for child in (item for arrival in children for item in arrival.items):
         by_item[child.n].append(child)
     join = _as_parts if parked.merge == "parts" else _as_items
     items = [join(item, by_item[item.n]) if item.alive else item for item in parked.task.items]
-    return msgspec.structs.replace(parked.task, items=items)
+    spent_s = parked.task.spent_s + sum(arrival.spent_s for arrival in children)
+    return msgspec.structs.replace(parked.task, items=items, spent_s=spent_s)
 
 
 def lost_child(parked: Parked, group: str, index: int, failure: Failure) -> Task:

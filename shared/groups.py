@@ -15,15 +15,18 @@ from shared.errors import Retryable
 NANO = 1_000_000_000
 TTL_S = 7 * 24 * 3600
 
+_REASON = "reason:"
 _ARRIVE = (Path(__file__).parent / "groups.lua").read_text(encoding="utf-8")
+_TAKE_BACK = (Path(__file__).parent / "take_back.lua").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Count:
-    """How a group stands. `size` 0 means that Redis does not know the group."""
+    """How a group stands. `size` 0 means that Redis does not know the group; `mark`, that more of it may be opened."""
 
     arrived: int
     size: int
+    mark: int = 0
 
     @property
     def complete(self) -> bool:
@@ -45,28 +48,42 @@ class Groups:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
         self._arrive = redis.register_script(_ARRIVE)
+        self._take_back = redis.register_script(_TAKE_BACK)
 
-    async def open(self, group: str, size: int) -> None:
-        """Make a group known; a group that is open already keeps its counts."""
+    async def open(self, group: str, size: int, mark: int = 0) -> Count:
+        """Make a group known; one that is open already keeps its counts. Arrivals from the `mark`-th on will say so."""
         hash_key, _, _ = _keys(group)
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(hash_key, "size", str(size))
+                pipe.hset(hash_key, mapping={"size": str(size), "mark": str(mark)})
                 pipe.expire(hash_key, TTL_S)
-                await pipe.execute()
+                pipe.hget(hash_key, "arrived")
+                _, _, arrived = await pipe.execute()
         except RedisError as error:
             raise _retryable(error) from error
+        return Count(int(arrived or 0), size, mark if mark and int(arrived or 0) >= mark else 0)
 
     async def arrive(self, group: str, index: int, tally: Tally) -> Count:
         """Count a child, unless it was counted before."""
         usage = tally.usage
         arguments = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens)
-        more = (usage.completion_tokens, usage.calls, round(usage.cost_usd * NANO), TTL_S)
+        more = (usage.completion_tokens, usage.calls, round(usage.cost_usd * NANO), tally.spent_ms, TTL_S)
+        reasons = [part for reason in tally.reasons.items() for part in reason]
         try:
-            arrived, size = await self._arrive(keys=list(_keys(group)), args=[*arguments, *more])
+            arrived, size, mark = await self._arrive(keys=list(_keys(group)), args=[*arguments, *more, *reasons])
         except RedisError as error:
             raise _retryable(error) from error
-        return Count(int(arrived), int(size))
+        return Count(int(arrived), int(size), int(mark))
+
+    async def take_back(self, group: str, index: int, tally: Tally) -> bool:
+        """Uncount a child, unless that was done before. False where the group is complete, or not known here."""
+        usage = tally.usage
+        arguments = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens)
+        more = (usage.completion_tokens, usage.calls, round(usage.cost_usd * NANO))
+        try:
+            return bool(await self._take_back(keys=list(_keys(group)), args=[*arguments, *more]))
+        except RedisError as error:
+            raise _retryable(error) from error
 
     async def totals(self, group: str) -> Totals:
         """All counters of a group; a Count of 0/0 where Redis does not know it."""
@@ -99,7 +116,8 @@ def _tally(values: dict[str, int]) -> Tally:
         calls=values.get("calls", 0),
         cost_usd=values.get("cost_nano", 0) / NANO,
     )
-    return Tally(values.get("succeeded", 0), values.get("failed", 0), usage)
+    reasons = {name.removeprefix(_REASON): count for name, count in values.items() if name.startswith(_REASON)}
+    return Tally(values.get("succeeded", 0), values.get("failed", 0), usage, reasons, values.get("spent_ms", 0))
 
 
 def _keys(group: str) -> tuple[str, str, str]:

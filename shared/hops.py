@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+from nats.js.api import RawStreamMsg
 
 from contracts import subjects
 from contracts.item import Failure, Item
 from contracts.job import ItemResult, ShardResult
-from contracts.steps import Expire, Join
-from contracts.subjects import GROUPS, RESULTS, SCHEDULE, SCHEDULE_TARGET, SHARD, TALLY
-from contracts.task import Arrival, Parked, Tally, Task
+from contracts.steps import Expire, Join, Open
+from contracts.subjects import BURIED, GROUPS, RESULTS, SCHEDULE, SCHEDULE_TARGET, SHARD, TALLY
+from contracts.task import Arrival, Cursor, Parked, Tally, Task
 from shared.bus import Bus, answered, at
 from shared.gather import children_of, lost_child, merged
 from shared.groups import Count, Groups
 from shared.outcome import Child, Spread
-from shared.recount import recount
+from shared.recount import find_cursor, recount, window_key
+from shared.redriven import replace
 from shared.results import item_result, shard_result, tally
 
 LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was over", "route")
@@ -78,23 +80,32 @@ class Hops:
         else:
             await self.arrive(task, headers)
 
-    async def arrive(self, task: Task, headers: dict[str, str]) -> None:
-        """Write the result, count it, and wake the join where it was the last. Order matters: see the architecture."""
-        counts = await self._write_result(task)
+    async def arrive(self, task: Task, headers: dict[str, str], *, buried: bool = False) -> None:
+        """Write the result, count it, and wake the join where it was the last. Order matters: see the architecture.
+
+        `buried`: the task is a dead letter; once mended and sent again, its result may take the place of this one.
+        """
+        counts = await self._write_result(task, buried)
         count = await self.groups.arrive(task.group, task.index, counts)
         if count.size == 0:
             count = await self._recount(task.group)
         if count.complete:
             await self.forward_join(task, headers)
+        elif count.mark:
+            await self.forward_open(task, count.mark, headers)
+
+    async def forward_open(self, task: Task, mark: int, headers: dict[str, str]) -> None:
+        """Have more shards of a large job published. It may come twice: only the mark that the cursor names counts."""
+        await self._wake(task, Open(task.group, mark), f"{task.group}.open.{mark}", headers)
 
     async def forward_join(self, task: Task, headers: dict[str, str]) -> None:
         """Wake whoever joins the group of this task. A join that finds nothing parked is done, so it may come twice."""
-        join = _wake(task, Join(task.group))
+        await self._wake(task, Join(task.group), f"{task.group}.join", headers)
+
+    async def _wake(self, task: Task, step: Join | Open, msg_id: str, headers: dict[str, str]) -> None:
+        wake = msgspec.structs.replace(task, id=msg_id, items=[], steps=[step], hop=0, spent_s=0.0)
         await self.bus.publish(
-            subjects.work(join.steps[0], join.lane),
-            msgspec.msgpack.encode(join),
-            msg_id=f"{task.group}.join",
-            headers=headers,
+            subjects.work(step, wake.lane), msgspec.msgpack.encode(wake), msg_id=msg_id, headers=headers
         )
 
     async def parked(self, group: str) -> Parked | None:
@@ -111,8 +122,21 @@ class Hops:
             return parked.task
         return merged(parked, await children_of(self.bus, group, parked.size))
 
+    async def cursor(self, group: str) -> Cursor | None:
+        """Up to where a large job has been opened; None where all of it is."""
+        return await find_cursor(self.bus, group)
+
+    async def move_cursor(self, group: str, cursor: Cursor | None) -> None:
+        """Note up to where a large job has been opened; None: all of it is."""
+        if cursor is None:
+            await self.bus.unpark(window_key(group))
+        else:
+            await self.bus.park(window_key(group), msgspec.msgpack.encode(cursor))
+
     async def joined(self, group: str) -> None:
         """Forget a group that has gone on."""
+        if (parked := await self.parked(group)) is not None and parked.merge == "report":
+            await self.move_cursor(group, None)
         await self.bus.unpark(group)
         await self.groups.forget(group)
 
@@ -128,12 +152,16 @@ class Hops:
         elif deadline is not None and time.time() >= deadline:
             await self.publish_all([lost_child(parked, group, index, LATE) for index in found.missing], headers)
         else:
+            if found.count.mark:
+                await self.forward_open(msgspec.structs.replace(parked.task, group=group), found.count.mark, headers)
             await self._set_alarm(group, parked.task)
 
-    async def _write_result(self, task: Task) -> Tally:
+    async def _write_result(self, task: Task, buried: bool) -> Tally:
         """Write once; where a result is there already, that one counts. An ask gets what is stored as its reply."""
-        counts = tally(task.items)
+        counts = tally(task.items, task.spent_s)
         head = {TALLY: msgspec.json.encode(counts).decode(), SHARD: shard_header(task)}
+        if buried:
+            head[BURIED] = "1"
         stream, subject, payload = _result_message(task)
         asked = task.reply and stream is RESULTS
         if await self.bus.write_once(subject, payload, head):
@@ -144,7 +172,17 @@ class Hops:
             first = msgspec.json.decode(stored.data or b"", type=ShardResult).items[0]
             await reply(self.bus, task.reply, msgspec.structs.replace(first, job=task.job), subject)
         written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
+        if not buried and BURIED in (written.headers or {}) and await self._take_back(task.group, task.index, written):
+            await replace(self.bus, stream, written, payload, head)
+            return counts
         return msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
+
+    async def _take_back(self, group: str, index: int, written: RawStreamMsg) -> bool:
+        """Uncount a buried child; False where its group has all it waited for, so that it is too late for another."""
+        if await self.parked(group) is None:
+            return False
+        counted = msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
+        return await self.groups.take_back(group, index, counted)
 
     async def _recount(self, group: str) -> Count:
         """Redis does not know the group: rebuild it from the stream, unless it has gone on already."""
@@ -212,15 +250,18 @@ def task_from_header(header: str, failed: Item) -> Task | None:
 def _result_message(task: Task) -> tuple[subjects.Stream, str, bytes]:
     if task.group == subjects.job_group(task.tenant, task.job):
         return RESULTS, subjects.result(task.tenant, task.job, task.index), msgspec.json.encode(shard_result(task))
-    arrival = Arrival(task.group, task.index, task.items)
+    arrival = Arrival(task.group, task.index, task.items, task.spent_s)
     return GROUPS, subjects.arrival(task.group, task.index), msgspec.msgpack.encode(arrival)
 
 
 def _child(task: Task, group: str, index: int, child: Child) -> Task:
     return msgspec.structs.replace(
-        task, id=f"{group}/{index}", group=group, index=index, items=list(child.items), steps=list(child.steps), hop=0
+        task,
+        id=f"{group}/{index}",
+        group=group,
+        index=index,
+        items=list(child.items),
+        steps=list(child.steps),
+        hop=0,
+        spent_s=0.0,
     )
-
-
-def _wake(task: Task, step: Join) -> Task:
-    return msgspec.structs.replace(task, id=f"{task.group}/join", items=[], steps=[step], hop=0)

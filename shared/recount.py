@@ -1,14 +1,14 @@
 """Recount: RESULTS and GROUPS hold every arrival, so a group's counters can be rebuilt from its stream."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from contracts import subjects
 from contracts.subjects import GROUPS, RESULTS, SHARD, TALLY, Stream
-from contracts.task import Parked, Tally
+from contracts.task import Cursor, Parked, Tally
 from shared.bus import Bus, answered
 from shared.groups import Count, Groups
 
@@ -26,7 +26,8 @@ class Recounted:
 
 async def recount(bus: Bus, groups: Groups, group: str, parked: Parked) -> Recounted:
     """Set the bits and sums of all arrivals that the stream holds; those already counted change nothing."""
-    await groups.open(group, parked.size)
+    cursor = await find_cursor(bus, group)
+    await groups.open(group, parked.size, cursor.mark if cursor else 0)
     stream, pattern = _where(group, parked)
     found = await _tallies(bus, stream, pattern)
     for start in range(0, len(found), _COUNTS_AT_ONCE):
@@ -34,7 +35,19 @@ async def recount(bus: Bus, groups: Groups, group: str, parked: Parked) -> Recou
         await asyncio.gather(*(groups.arrive(group, index, counts) for index, counts in some))
     seen = {index for index, _ in found}
     missing = [index for index in range(parked.size) if index not in seen]
-    return Recounted((await groups.totals(group)).count, missing)
+    count = (await groups.totals(group)).count
+    more = cursor is not None and count.arrived >= cursor.mark
+    return Recounted(replace(count, mark=cursor.mark) if cursor and more else count, missing)
+
+
+async def find_cursor(bus: Bus, group: str) -> Cursor | None:
+    """Up to where a large job has been opened; None where all of it is."""
+    raw = await bus.find_parked(window_key(group))
+    return None if raw is None else msgspec.msgpack.decode(raw, type=Cursor)
+
+
+def window_key(group: str) -> str:
+    return f"{group}/window"
 
 
 async def _tallies(bus: Bus, stream: Stream, pattern: str) -> list[tuple[int, Tally]]:

@@ -1,5 +1,6 @@
 """Pure: from the items of a finished task to what users read and groups count."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -27,9 +28,11 @@ def shard_result(task: Task) -> ShardResult:
     return ShardResult(job=task.job, shard=task.index, items=[item_result(item) for item in task.items])
 
 
-def tally(items: Sequence[Item]) -> Tally:
-    failed = sum(1 for item in items if not item.alive)
-    return Tally(succeeded=len(items) - failed, failed=failed, usage=total(items))
+def tally(items: Sequence[Item], spent_s: float = 0.0) -> Tally:
+    """What these items count; `spent_s` is how long services have worked on them."""
+    reasons: Counter[str] = Counter(item.failure.code for item in items if item.failure is not None)
+    failed = reasons.total()
+    return Tally(len(items) - failed, failed, total(items), dict(reasons), round(spent_s * 1000))
 
 
 def total(items: Sequence[Item]) -> Usage:

@@ -2,7 +2,7 @@
 
 What becomes of a message is decided by the class of the error, here and nowhere else:
 `Retryable` comes back later, everything else that is raised on purpose goes to the dead letters, and after the last
-attempt so does everything.
+attempt so does everything. A worker that dies says nothing: the server counts its deliveries.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from contracts.steps import AnyStep, Expire, Join, Step
 from contracts.subjects import WORK, Stream
 from contracts.task import Task
 from shared.audit import Audit
-from shared.bury import bury, read_task
+from shared.bury import Lost, bury, read_task
 from shared.bus import Bus, answered
 from shared.cancels import Cancels
 from shared.delivery import Delivery
@@ -36,6 +36,10 @@ from shared.settings import ServiceSettings
 from shared.telemetry import Telemetry, trace_headers
 
 log = logging.getLogger("penstock.worker")
+
+SILENT = 2
+"""Times `attempts`: a delivery that ends without a word was not always the message's fault, as one that raises. After
+so many the server gives the message up, and route buries it (services/route/adapters/given_up.py)."""
 
 Handler = Callable[[Task, AnyStep], Awaitable[Sequence[Item] | Outcome]]
 StepT = TypeVar("StepT", bound=Step)
@@ -75,7 +79,7 @@ class Worker:
             filter_subject=subject,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=self.settings.ack_wait_s,
-            max_deliver=-1,
+            max_deliver=self.settings.attempts * SILENT,
             max_ack_pending=10_000,
         )
         await answered(self.bus.js.add_consumer(stream.name, config))
@@ -107,8 +111,6 @@ class Worker:
                     await self._retry(delivery, "internal", f"internal error ({type(error).__name__})", None)
 
     async def _attempt(self, delivery: Delivery) -> None:
-        if delivery.attempt > self.settings.attempts:
-            raise Poison(f"given up after {self.settings.attempts} deliveries: the worker died or never finished")
         task = await read_task(self.bus, delivery.message)
         match task.steps[0] if task.steps else None:
             case Join(group):
@@ -132,7 +134,9 @@ class Worker:
             task = self._drop_late(task)
             if task.items and not any(item.alive for item in task.items):
                 break
+            began = time.perf_counter()
             outcome = await self._take(task, delivery)
+            task = msgspec.structs.replace(task, spent_s=task.spent_s + time.perf_counter() - began)
             if isinstance(outcome, Finished):
                 return
             if isinstance(outcome, Spread):
@@ -181,7 +185,7 @@ class Worker:
 
     async def _bury(self, delivery: Delivery, code: FailureCode, reason: str) -> None:
         try:
-            await bury(self.hops, delivery, Failure(code, reason, self.service))
+            await bury(self.hops, Lost.delivered(delivery), Failure(code, reason, self.service))
         except Retryable as error:
             log.warning("%s: cannot bury %s yet: %s", self.service, delivery.message.subject, error)
             await delivery.again()

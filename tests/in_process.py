@@ -23,6 +23,7 @@ from contracts.steps import AnyStep, Decide, Report, Rerank, Scatter
 from contracts.subjects import ALARMS, BUCKETS, DEAD, RESULTS, STREAMS, alarm
 from contracts.task import DeadLetter, Parked, Task
 from services.route import handlers
+from services.route.adapters.paces import Paces
 from services.route.adapters.reports import Reports
 from services.route.domain.pattern import Pattern
 from services.route.domain.patterns import Patterns
@@ -92,7 +93,7 @@ class Core:
         patterns = Patterns({} if pattern is None else {pattern.name: pattern})
         worker.on(Decide, lambda task, step: handlers.decide(task, step, patterns))
         worker.on(Scatter, lambda task, step: handlers.scatter(task, step, 2))
-        worker.on(Report, Reports(hops or self.hops, self.cancels).write)
+        worker.on(Report, Reports(hops or self.hops, self.cancels, Paces(self.redis)).write)
         await worker.start()
         await worker.pull(ALARMS, "route-alarms", alarm(">"), 4)
         return worker

@@ -2,15 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from nats.micro.service import Service as MicroService
 
-from contracts.steps import Decide, Render, Report, Scatter
+from contracts.steps import Decide, Open, Render, Report, Scatter
 from contracts.subjects import ALARMS, alarm
 from services.route import handlers
 from services.route.adapters.asks import Asks
+from services.route.adapters.given_up import GivenUp
 from services.route.adapters.opener import Opener
+from services.route.adapters.paces import Paces
 from services.route.adapters.reports import Reports
+from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
 from services.route.domain.patterns import load_patterns
 from services.route.domain.prompts import load_prompts
@@ -23,20 +27,22 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     settings = runtime.settings
     patterns, prompts = load_patterns(), load_prompts()
     catalogue = load_catalogue(runtime.stack.models)
-    opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit)
-    reports = Reports(runtime.hops, runtime.cancels)
+    paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
+    opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
+    reports = Reports(runtime.hops, runtime.cancels, paces)
     asks = Asks(runtime.bus)
 
     runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue))
     runtime.on(Decide, lambda task, step: handlers.decide(task, step, patterns))
     runtime.on(Scatter, lambda task, step: handlers.scatter(task, step, settings.shard_size))
+    runtime.on(Open, windows.go_on)
     runtime.on(Report, reports.write)
 
     async def begin(micro: MicroService) -> None:
         await runtime.worker.pull(ALARMS, "route-alarms", alarm(">"), settings.batch_slots)
-        jobs = await opener.pull()
-        runtime.resumed.append(jobs.resume)
-        runtime.draining.append(lambda: jobs.drain(settings.ack_wait_s))
+        for pull in (await opener.pull(), await GivenUp(runtime.hops, settings).pull()):
+            runtime.resumed.append(pull.resume)
+            runtime.draining.append(partial(pull.drain, settings.ack_wait_s))
         await asks.announce(micro)
 
     runtime.when_started(begin)

@@ -50,10 +50,7 @@ def report(
     task: Task, size: int, shards: int, counts: Tally, failures: Sequence[ItemFailure], now: float, cancelled: bool
 ) -> JobReport:
     """How a job ended. `counts` are the sums of its shards."""
-    reasons: dict[str, int] = {}
-    for failure in failures:
-        reasons[failure.code] = reasons.get(failure.code, 0) + 1
-    expired = task.deadline is not None and now >= task.deadline and "deadline_exceeded" in reasons
+    expired = task.deadline is not None and now >= task.deadline and "deadline_exceeded" in counts.reasons
     return JobReport(
         job=task.job,
         tenant=task.tenant,
@@ -64,7 +61,7 @@ def report(
         failed=counts.failed,
         seconds=round(max(0.0, now - task.submitted_at), 3),
         usage=counts.usage,
-        reasons=reasons,
+        reasons=counts.reasons,
         failures=sorted(failures, key=lambda failure: failure.n)[:FAILURES_IN_REPORT],
         shards=shards,
         submitted_at=task.submitted_at,

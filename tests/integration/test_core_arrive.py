@@ -159,7 +159,7 @@ async def test_duplicates_are_counted_once_where_incr_would_count_them_each_time
             await core.hops.arrive(task, {})
             await core.redis.incr("bare counter")
     totals = await core.hops.groups.totals(core.group())
-    assert (totals.count, totals.tally) == (Count(2, 3), Tally(1, 1, COST + COST))
+    assert (totals.count, totals.tally) == (Count(2, 3), Tally(1, 1, COST + COST, {"unanswerable": 1}))
     assert totals.failed_indices == [1]
     assert await core.redis.get("bare counter") == b"6"  # a chord counter would have joined a group of 3 twice over
     assert await core.count(WORK.name) == 3  # the tasks; no join yet
@@ -217,7 +217,7 @@ async def test_redis_loses_everything_before_the_last_arrival_is_counted(core: C
     last = tasks[2]
     await core.hops.arrive(msgspec.structs.replace(last, items=list(await answers(last, Rerank()))), {})
     totals = await core.hops.groups.totals(core.group())
-    assert (totals.count, totals.tally) == (Count(3, 3), Tally(2, 1, COST + COST + COST))
+    assert (totals.count, totals.tally) == (Count(3, 3), Tally(2, 1, COST + COST + COST, {"unanswerable": 1}))
     await core.route()
     assert (await core.report()).size == 3
 

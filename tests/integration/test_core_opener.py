@@ -18,6 +18,8 @@ from contracts.subjects import CLAIM, JOBS, MSG_ID, RESULTS, WORK
 from contracts.task import Task
 from services.route.adapters.asks import Asks
 from services.route.adapters.opener import Opener
+from services.route.adapters.paces import Paces
+from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
 from services.route.domain.pattern import Pattern, nothing_needed
 from services.route.domain.patterns import Patterns, load_patterns
@@ -26,7 +28,7 @@ from services.route.domain.submission import Submission
 from shared import delivery as delivery_module
 from shared.bus import Bus
 from shared.errors import Retryable
-from shared.groups import Groups
+from shared.groups import Count, Groups
 from shared.hops import Hops
 from shared.models import load_catalogue
 from shared.pull import Pull
@@ -51,7 +53,10 @@ class Desk:
         broken = Pattern("broken", "fails by a fault of ours", explode, nothing_needed)
         patterns = Patterns({**load_patterns().by_name, "broken": broken})
         audit = self.core.worker(SETTINGS).audit
-        return Opener(hops or self.core.hops, patterns, load_prompts(), load_catalogue(None), SETTINGS, audit)
+        hops = hops or self.core.hops
+        windows = Windows(hops, patterns, SETTINGS)
+        catalogue, paces = load_catalogue(None), Paces(self.core.redis)
+        return Opener(hops, patterns, load_prompts(), catalogue, SETTINGS, audit, paces, windows)
 
     async def start(self, hops: Hops | None = None) -> None:
         self.pull = await self.opener(hops).pull()
@@ -207,7 +212,7 @@ async def test_a_late_repetition_of_a_submission_whose_job_has_ended_starts_noth
     payload = b'{"job":"mine","items":[{"question":"q"}]}'
     again = Submission(desk.core.tenant, "noop", sequence, "", payload, time.time())
     opener = desk.opener()
-    assert await opener._publish(again, await opener._plan(again))
+    assert not await opener._claim(again, (await opener._plan(again)).opening)
     assert await desk.core.hops.parked(desk.core.group("mine")) is None
     assert await desk.core.count(WORK.name) == 0
     assert await desk.core.report("mine") == report
@@ -286,7 +291,7 @@ async def test_a_submission_above_512_kb_may_come_by_claim_as_a_whole(desk: Desk
         (b'{"items":[{}],"options":{"prompt":"none"}}', "rag", "options.prompt: "),
         (b'{"items":[]}', "noop", "items: expected at least one item, got none"),
         (b'{"items":[{}],"items_claim":"x"}', "noop", "items_claim: expected either items or items_claim, got both"),
-        (b'{"items_claim":"gone"}', "noop", "items_claim: claim gone: no such object in the store 'claims'"),
+        (b'{"items_claim":"gone"}', "noop", "items_claim: gone: no such object in the store 'claims'"),
         (b'{"items":[{}],"deadline_s":0}', "noop", "deadline_s: expected more than 0 seconds, got 0.0"),
         (ITEM, "nope", "no such pattern 'nope'; known are "),
         (b'{"items":[{"question":"\xff"}], "job": "\xff"}', "noop", "job: not UTF-8"),
@@ -309,11 +314,11 @@ async def test_a_redis_that_is_away_for_long_does_not_cost_a_job(desk: Desk, mon
     class Away(Groups):
         left = SETTINGS.attempts + 2
 
-        async def open(self, group: str, size: int) -> None:
+        async def open(self, group: str, size: int, mark: int = 0) -> Count:
             self.left -= 1
             if self.left > 0:
                 raise Retryable("Redis does not answer")
-            await super().open(group, size)
+            return await super().open(group, size, mark)
 
     await desk.start(Hops(desk.core.bus, Away(desk.core.redis)))
     await desk.submit(b'{"job":"mine","items":[{"question":"q"}]}')
@@ -355,7 +360,7 @@ class TestAsks:
             (b'{"items":[{},{}]}', "items: an ask takes exactly one item, got 2"),
             (b'{"question":7}', "items[0].question: expected str, got int"),
             (b'{"items":[{}],"lane":"fast"}', "job.lane: invalid enum value"),
-            (b'{"items_claim":"gone"}', "items_claim: claim gone: no such object"),
+            (b'{"items_claim":"gone"}', "items_claim: gone: no such object"),
         ],
     )
     async def test_what_is_wrong_is_said_in_the_reply(self, asks: Desk, payload: bytes, reason: str) -> None:

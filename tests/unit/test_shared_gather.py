@@ -4,7 +4,7 @@ import msgspec
 
 from contracts.item import Answer, Completion, Failure, Input, Item, Part, Passage, Usage
 from contracts.steps import Rerank
-from contracts.task import Parked, Task
+from contracts.task import Arrival, Parked, Task
 from shared.gather import LOST, lost_child, merged
 
 GONE = Failure("deadline_exceeded", "too late", "route")
@@ -41,7 +41,9 @@ def test_a_lost_branch_fails_its_own_items_alone_and_they_keep_what_they_know() 
     lost = lost_child(waiting, "t/j/0/3", 1, GONE)
     assert lost.items == [msgspec.structs.replace(waiting.task.items[1], failure=GONE)]
     done = item(0, answer=Answer("yes"))
-    assert merged(waiting, [done, *lost.items]).items == [done, lost.items[0]]
+    brought = [Arrival(lost.group, 0, [done], 1.5), Arrival(lost.group, 1, lost.items, 0.25)]
+    assert merged(waiting, brought).items == [done, lost.items[0]]
+    assert merged(waiting, brought).spent_s == 1.75
 
 
 def test_a_child_that_an_older_writer_parked_has_no_items() -> None:
@@ -55,7 +57,8 @@ def test_parts_stand_in_order_with_texts_data_and_failures() -> None:
         item(0, part=0, failure=GONE),
         item(0, part=1, completions=[Completion("no answer made of it", "m")]),
     ]
-    (joined,) = merged(waiting, children).items
+    brought = [Arrival("t/j/0/3", index, [child]) for index, child in enumerate(children)]
+    (joined,) = merged(waiting, brought).items
     assert joined.parts == [Part(0, failure=GONE), Part(1, failure=LOST), Part(2, "c", data={"x": 1})]
     assert joined.usage.calls == 4
 

@@ -8,22 +8,25 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from contracts import subjects
 from contracts.item import Failure
-from contracts.job import ItemResult, JobReport
+from contracts.job import ItemResult, Job, JobReport
 from contracts.subjects import JOBS, MSG_ID, REPLY
+from services.route.adapters.lines import Lines
+from services.route.adapters.paces import Paces
 from services.route.adapters.records import Records
+from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
 from services.route.domain.options import check_options, check_slip
+from services.route.domain.pace import shard_size
 from services.route.domain.patterns import Patterns
 from services.route.domain.prompts import Prompts
 from services.route.domain.submission import (
     Deadlines,
     Opening,
+    Sizes,
     Submission,
     job_id,
     open_job,
-    raw_items,
     read_job,
     with_stream,
 )
@@ -34,7 +37,6 @@ from shared.errors import Poison, Rejected, Retryable
 from shared.hops import Hops, reply
 from shared.models import Catalogue
 from shared.pull import Consumer, Pull
-from shared.telemetry import trace_headers
 
 log = logging.getLogger("penstock.open")
 
@@ -42,6 +44,12 @@ DURABLE = "route-open"
 
 _INTERNAL = "job: internal error while opening it; the service's log says more"
 _CRASHES = 20  # times `attempts`: then not even opening it survives
+
+
+@dataclass(frozen=True)
+class _Plan:
+    job: Job
+    opening: Opening
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Opener:
     catalogue: Catalogue
     settings: RouteSettings
     audit: Audit
+    paces: Paces
+    windows: Windows
 
     @property
     def _records(self) -> Records:
@@ -108,15 +118,16 @@ class Opener:
             data = await self.hops.bus.payload(message.data, message.headers)
             submission = replace(submission, data=data)
             name = job_id(submission)
-            opening = await self._plan(submission)
+            plan = await self._plan(submission)
         except (Rejected, Poison) as error:
             await self._reject(submission, name, str(error))
             return
-        if await self._publish(submission, opening):
-            malformed = sum(not item.alive for task in opening.tasks for item in task.items)
-            await self.audit.opened(opening.parked.task, delivery, opening.opened.size, malformed, began)
+        if await self._claim(submission, plan.opening):
+            malformed = await self._publish(plan)
+            parked = plan.opening.parked
+            await self.audit.opened(parked.task, delivery, parked.items, malformed, began)
 
-    async def _plan(self, submission: Submission) -> Opening:
+    async def _plan(self, submission: Submission) -> _Plan:
         pattern = self.patterns.get(submission.pattern)
         job = read_job(submission.data)
         if job.items and job.items_claim:
@@ -124,31 +135,38 @@ class Opener:
         if job.deadline_s is not None and not 0 < job.deadline_s < float("inf"):
             raise Rejected(f"deadline_s: expected more than 0 seconds, got {job.deadline_s}")
         check_options(job.options, self.catalogue)
-        raw = raw_items(job, await self._lines(job.items_claim) if job.items_claim else None)
-        job = msgspec.structs.replace(job, options=with_stream(job.options, len(raw)))
+        items, size_bytes = await self._measure(job)
+        job = msgspec.structs.replace(job, options=with_stream(job.options, items))
         slip = pattern.open(job.options)
         check_slip(slip, self.prompts)
+        pace = await self.paces.read(pattern.name, job.options) if items > self.settings.shard_size else None
+        sizes = Sizes(items, shard_size(items, size_bytes, pace, self.settings.cut))
         deadlines = Deadlines(self.settings.interactive_deadline_s, self.settings.batch_deadline_s)
-        return open_job(submission, job, raw, pattern, slip, self.settings.shard_size, deadlines)
+        return _Plan(job, open_job(submission, job, sizes, pattern, slip, deadlines))
 
-    async def _lines(self, claim: str) -> bytes:
+    async def _measure(self, job: Job) -> tuple[int, int]:
+        """How many items a job has, and how many bytes they take."""
+        if not job.items_claim:
+            return len(job.items), sum(len(memoryview(item)) for item in job.items)
         try:
-            return await self.hops.bus.get_claim(claim)
+            lines = await Lines.open(self.hops.bus, job.items_claim)
+            return await lines.count(), lines.size
         except Poison as error:
-            raise Rejected(f"items_claim: {error}") from None
+            raise Rejected(str(error)) from None
 
-    async def _publish(self, submission: Submission, opening: Opening) -> bool:
-        """Whether the job could be opened: its id may belong to another one."""
-        opened = opening.opened
+    async def _claim(self, submission: Submission, opening: Opening) -> bool:
+        """Whether there is something to publish: the job's id may belong to another one, and the job may be over."""
+        opened = opening.opened(submission.sequence)
         if not await self._records.claim(opened):
             text = f"job: the id {opened.job!r} is in use by an earlier submission; choose another one"
             await self._reject(submission, str(submission.sequence), text)
             return False
-        if await self._records.ended(opened):  # this delivery is a late repetition
-            return True
-        await self.hops.open_group(subjects.job_group(opened.tenant, opened.job), opening.parked)
-        await self.hops.publish_all(opening.tasks, trace_headers())
-        return True
+        return not await self._records.ended(opened)
+
+    async def _publish(self, plan: _Plan) -> int:
+        if plan.job.items_claim:
+            return await self.windows.first(plan.opening, plan.job.items_claim)
+        return await self.windows.whole(plan.opening, plan.job.items)
 
     async def _reject(self, submission: Submission, name: str, reason: str) -> None:
         """Say why under the job's id (where that is another job's, under the sequence), and to whoever asked."""

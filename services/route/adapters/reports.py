@@ -1,6 +1,5 @@
 """Writes the report of a job: counters from Redis (recounted from RESULTS where Redis forgot), reasons from RESULTS."""
 
-import asyncio
 import time
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from contracts.job import ItemFailure, ShardResult
 from contracts.steps import Report
 from contracts.subjects import RESULTS
 from contracts.task import Task
-from services.route.handlers import report
+from services.route.adapters.paces import Paces
+from services.route.handlers import FAILURES_IN_REPORT, report
 from shared.cancels import Cancels
 from shared.groups import Totals
 from shared.hops import Hops
@@ -25,6 +25,7 @@ class Reports:
 
     hops: Hops
     cancels: Cancels
+    paces: Paces
 
     async def write(self, task: Task, step: Report) -> Outcome:
         """Write `.done` once; a repeated report changes nothing."""
@@ -40,7 +41,8 @@ class Reports:
             now=time.time(),
             cancelled=self.cancels.reason(task.tenant, task.job) is not None,
         )
-        await self.hops.bus.write_once(subjects.result(task.tenant, task.job, "done"), msgspec.json.encode(done))
+        if await self.hops.bus.write_once(subjects.result(task.tenant, task.job, "done"), msgspec.json.encode(done)):
+            await self.paces.note(task.pattern, task.options, totals.tally)
         return Finished()
 
     async def _totals(self, group: str) -> tuple[Totals, int]:
@@ -53,20 +55,20 @@ class Reports:
         return totals, totals.tally.succeeded + totals.tally.failed
 
     async def _failures(self, task: Task, indices: list[int]) -> list[ItemFailure]:
-        """Why items failed, read from the shards that had failures."""
-        gate = asyncio.Semaphore(32)
+        """The first reasons why items failed, read from the shards that had failures."""
+        found: list[ItemFailure] = []
+        for index in indices:
+            if len(found) >= FAILURES_IN_REPORT:
+                break
+            message = await self.hops.bus.last(RESULTS, subjects.result(task.tenant, task.job, index))
+            if message is not None:
+                found += _failures_of(message.data or b"")
+        return found
 
-        async def read(index: int) -> list[ItemFailure]:
-            async with gate:
-                message = await self.hops.bus.last(RESULTS, subjects.result(task.tenant, task.job, index))
-            if message is None:
-                return []
-            shard = msgspec.json.decode(message.data or b"", type=ShardResult)
-            return [
-                ItemFailure(item.n, item.failure.code, item.failure.reason, item.id)
-                for item in shard.items
-                if item.failure is not None
-            ]
 
-        found = await asyncio.gather(*(read(index) for index in indices))
-        return [failure for failures in found for failure in failures]
+def _failures_of(stored: bytes) -> list[ItemFailure]:
+    return [
+        ItemFailure(item.n, item.failure.code, item.failure.reason, item.id)
+        for item in msgspec.json.decode(stored, type=ShardResult).items
+        if item.failure is not None
+    ]

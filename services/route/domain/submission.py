@@ -15,6 +15,9 @@ from services.route.domain.pattern import Pattern
 from shared.errors import Rejected
 from shared.explain import Undecodable, explain
 
+RawItem = msgspec.Raw | bytes
+"""An item as it was sent: JSON, or what was meant to be."""
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -38,12 +41,43 @@ class Deadlines:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """A job, ready to be published."""
+class Sizes:
+    """How a job is cut: so many items in all, and in each shard."""
 
-    opened: JobOpened
+    items: int
+    shard: int
+
+    @property
+    def shards(self) -> int:
+        return -(-self.items // self.shard)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A job whose head has been read: what waits for it, and how its shards are written."""
+
     parked: Parked
-    tasks: list[Task]
+    pattern: Pattern
+    slip: list[AnyStep]
+
+    @property
+    def group(self) -> str:
+        return self.parked.task.group
+
+    def opened(self, sequence: int) -> JobOpened:
+        """The record that claims the job's id for the submission at this sequence."""
+        task = self.parked.task
+        return JobOpened(
+            task.job, task.tenant, task.pattern, self.parked.items, self.parked.size, sequence, task.submitted_at,
+            task.deadline,
+        )  # fmt: skip
+
+    def shard(self, index: int, raw: Sequence[RawItem]) -> Task:
+        """The task of one shard; malformed items are in it as failed."""
+        parent = self.parked.task
+        first = index * self.parked.shard_size
+        items = [read_item(first + k, line, self.pattern, parent.submitted_at) for k, line in enumerate(raw)]
+        return msgspec.structs.replace(parent, id=f"{self.group}/{index}", items=items, steps=self.slip, index=index)
 
 
 def read_job(data: bytes) -> Job:
@@ -78,43 +112,25 @@ class _OnlyId(msgspec.Struct):
     job: str = ""
 
 
-def raw_items(job: Job, lines: bytes | None) -> Sequence[msgspec.Raw | bytes]:
-    """The job's items as they were sent; `lines` is what its claim held."""
-    items: Sequence[msgspec.Raw | bytes] = job.items
-    if lines is not None:
-        items = [line for line in lines.splitlines() if line.strip()]
-    if not items:
-        raise Rejected("items: expected at least one item, got none")
-    return items
-
-
 def open_job(
-    submission: Submission, job: Job, raw: Sequence[msgspec.Raw | bytes], pattern: Pattern, slip: list[AnyStep],
-    shard_size: int, deadlines: Deadlines,
-) -> Opening:  # fmt: skip
-    """All tasks of a job, and what is parked until they are back."""
+    submission: Submission, job: Job, sizes: Sizes, pattern: Pattern, slip: list[AnyStep], deadlines: Deadlines
+) -> Opening:
+    """What to publish for a job before its shards. Raises Rejected where it has no items."""
+    if not sizes.items:
+        raise Rejected("items: expected at least one item, got none")
     name = job_id(submission)
-    lane: Lane = job.lane or ("interactive" if len(raw) == 1 else "batch")
+    lane: Lane = job.lane or ("interactive" if sizes.items == 1 else "batch")
     usual = deadlines.interactive_s if lane == "interactive" else deadlines.batch_s
     deadline = submission.at + (job.deadline_s if job.deadline_s is not None else usual)
-    items = [read_item(n, line, pattern, submission.at) for n, line in enumerate(raw)]
     group = subjects.job_group(submission.tenant, name)
     parent = Task(
         id=group, tenant=submission.tenant, job=name, pattern=pattern.name, items=[], steps=[Report()], group=group,
         index=0, lane=lane, options=job.options, deadline=deadline, submitted_at=submission.at, reply=submission.reply,
     )  # fmt: skip
-    shards = [items[start : start + shard_size] for start in range(0, len(items), shard_size)]
-    tasks = [
-        msgspec.structs.replace(parent, id=f"{group}/{index}", items=shard, steps=slip, index=index)
-        for index, shard in enumerate(shards)
-    ]
-    opened = JobOpened(
-        name, submission.tenant, pattern.name, len(items), len(tasks), submission.sequence, submission.at, deadline
-    )
-    return Opening(opened, Parked(parent, len(tasks), "report", items=len(items), shard_size=shard_size), tasks)
+    return Opening(Parked(parent, sizes.shards, "report", items=sizes.items, shard_size=sizes.shard), pattern, slip)
 
 
-def read_item(n: int, raw: msgspec.Raw | bytes, pattern: Pattern, at: float) -> Item:
+def read_item(n: int, raw: RawItem, pattern: Pattern, at: float) -> Item:
     """One item; a malformed one fails alone, with the reason."""
     try:
         given = msgspec.json.decode(raw, type=Input)
