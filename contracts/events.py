@@ -32,6 +32,15 @@ class Hop(Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
+class Advisory(Struct, frozen=True):
+    """What the server says of a message that it has delivered `max_deliver` times; other fields are not read."""
+
+    stream: str
+    consumer: str
+    stream_seq: int
+    deliveries: int
+
+
 class Cancel(Struct, frozen=True, omit_defaults=True):
     """`control.<tenant>.cancel.<job>`: stop a job; an empty object will do."""
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts import subjects
 from contracts.documents import Document
-from contracts.events import Cancel, Hop
+from contracts.events import Advisory, Cancel, Hop
 from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
 from contracts.steps import AnyStep, Step
@@ -25,7 +25,7 @@ SCHEMAS = FOLDER / "schemas"
 ASYNCAPI = FOLDER / "asyncapi.yaml"
 
 Party = Literal["users", "services"]
-Owner = Literal["users", "services", "ingest", "retrieve", "rerank", "route", "generate", "judge", "memory"]
+Owner = Literal["users", "server", "services", "ingest", "retrieve", "rerank", "route", "generate", "judge", "memory"]
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,13 @@ BETWEEN_SERVICES = (
         encoding="msgpack",
     ),
     Contract(
+        Advisory,
+        _named(subjects.given_up("*"), "consumer"),
+        owner="server",
+        readers="services",
+        encoding="json",
+    ),
+    Contract(
         Document,
         _named(subjects.documents("*", "*"), "tenant", "document"),
         owner="ingest",
@@ -220,5 +227,6 @@ HEADERS = {
     SERVICE_ERROR_CODE: "In the reply to an ask that failed: 422.",
     subjects.REPLY: "Where the answer to an ask is wanted.",
     subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
+    subjects.BURIED: "The result came from a dead letter; while its group waits, a redriven task's takes its place.",
     subjects.SHARD: "Group, index and item numbers: enough to fail the items of a task that cannot be read.",
 }

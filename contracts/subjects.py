@@ -39,9 +39,13 @@ EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * D
 DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1)
 CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY)
 DEAD = Stream("DEAD", ("dead.*",), "services", "limits", max_age_s=30 * DAY)
-_GIVEN_UP = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
-ADVISORIES = Stream("ADVISORIES", (f"{_GIVEN_UP}.WORK.*", f"{_GIVEN_UP}.ALARMS.*"), "server", "workqueue")
-"""What the server says of messages that it has delivered `max_deliver` times; stored, for it may be said at any time."""
+ADVISORIES = Stream(
+    "ADVISORIES",
+    tuple(f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream.name}.*" for stream in (WORK, ALARMS)),
+    "server",
+    "workqueue",
+)
+"""What the server says of messages that it has delivered `max_deliver` times; it says so once, so it is stored."""
 
 STREAMS = (JOBS, WORK, ALARMS, RESULTS, GROUPS, EVENTS, DOCUMENTS, CONTROL, DEAD, ADVISORIES)
 
@@ -95,6 +99,10 @@ def work_filter(service: str, lane: Lane) -> str:
 
 def schedule(group: str) -> str:
     return f"schedules.{group}"
+
+
+def given_up(consumer: str) -> str:
+    return f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.WORK.{consumer}"
 
 
 def alarm(group: str) -> str:

@@ -65,23 +65,16 @@ class Groups:
 
     async def arrive(self, group: str, index: int, tally: Tally) -> Count:
         """Count a child, unless it was counted before."""
-        usage = tally.usage
-        arguments = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens)
-        more = (usage.completion_tokens, usage.calls, round(usage.cost_usd * NANO), tally.spent_ms, TTL_S)
-        reasons = [part for reason in tally.reasons.items() for part in reason]
         try:
-            arrived, size, mark = await self._arrive(keys=list(_keys(group)), args=[*arguments, *more, *reasons])
+            arrived, size, mark = await self._arrive(keys=list(_keys(group)), args=_figures(index, tally))
         except RedisError as error:
             raise _retryable(error) from error
         return Count(int(arrived), int(size), int(mark))
 
     async def take_back(self, group: str, index: int, tally: Tally) -> bool:
         """Uncount a child, unless that was done before. False where the group is complete, or not known here."""
-        usage = tally.usage
-        arguments = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens)
-        more = (usage.completion_tokens, usage.calls, round(usage.cost_usd * NANO))
         try:
-            return bool(await self._take_back(keys=list(_keys(group)), args=[*arguments, *more]))
+            return bool(await self._take_back(keys=list(_keys(group)), args=_figures(index, tally)))
         except RedisError as error:
             raise _retryable(error) from error
 
@@ -108,6 +101,14 @@ class Groups:
             raise _retryable(error) from error
 
 
+def _figures(index: int, tally: Tally) -> list[str | int]:
+    """The arguments of the scripts."""
+    usage = tally.usage
+    counts = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+    reasons = [part for reason in tally.reasons.items() for part in reason]
+    return [*counts, usage.calls, round(usage.cost_usd * NANO), tally.spent_ms, TTL_S, *reasons]
+
+
 def _tally(values: dict[str, int]) -> Tally:
     usage = Usage(
         prompt_tokens=values.get("prompt_tokens", 0),
@@ -116,7 +117,7 @@ def _tally(values: dict[str, int]) -> Tally:
         calls=values.get("calls", 0),
         cost_usd=values.get("cost_nano", 0) / NANO,
     )
-    reasons = {name.removeprefix(_REASON): count for name, count in values.items() if name.startswith(_REASON)}
+    reasons = {name.removeprefix(_REASON): n for name, n in values.items() if name.startswith(_REASON) and n}
     return Tally(values.get("succeeded", 0), values.get("failed", 0), usage, reasons, values.get("spent_ms", 0))
 
 

@@ -23,8 +23,10 @@ from contracts.steps import AnyStep, Decide, Report, Rerank, Scatter
 from contracts.subjects import ALARMS, BUCKETS, DEAD, RESULTS, STREAMS, alarm
 from contracts.task import DeadLetter, Parked, Task
 from services.route import handlers
+from services.route.adapters.given_up import GivenUp
 from services.route.adapters.paces import Paces
 from services.route.adapters.reports import Reports
+from services.route.config import RouteSettings as FullRouteSettings
 from services.route.domain.pattern import Pattern
 from services.route.domain.patterns import Patterns
 from shared import telemetry
@@ -34,6 +36,7 @@ from shared.cancels import Cancels
 from shared.groups import Groups
 from shared.hops import Hops
 from shared.outcome import Outcome
+from shared.pull import Pull
 from shared.settings import ServiceSettings
 from shared.telemetry import Telemetry
 from shared.worker import Worker
@@ -78,6 +81,7 @@ class Core:
     tenant: str  # a new one for each test: message ids are remembered after a purge
     cancels: Cancels = field(default_factory=Cancels)
     workers: list[Worker] = field(default_factory=list)
+    pulls: list[Pull] = field(default_factory=list)
     exported: dict[str, Telemetry] = field(default_factory=dict)  # by service, in place of spans in memory
 
     def worker(self, settings: ServiceSettings, hops: Hops | None = None) -> Worker:
@@ -96,6 +100,7 @@ class Core:
         worker.on(Report, Reports(hops or self.hops, self.cancels, Paces(self.redis)).write)
         await worker.start()
         await worker.pull(ALARMS, "route-alarms", alarm(">"), 4)
+        self.pulls.append(await GivenUp(hops or self.hops, FullRouteSettings(ack_wait_s=2)).pull())
         return worker
 
     async def rerank(
@@ -192,6 +197,8 @@ async def open_core(url: str, redis_url: str, check_s: float = 60.0) -> AsyncIte
     yield found
     for worker in found.workers:
         await worker.drain(1)
+    for pull in found.pulls:
+        await pull.drain(1)
     await nc.close()
     await redis.aclose()
 

@@ -45,6 +45,7 @@ _PARAMETERS = {
     "group": "The children of one scatter, or all shards of a job.",
     "index": "Which child, from 0.",
     "document": "The document's id.",
+    "consumer": "The consumer that gave it up: `<service>-<lane>`.",
 }
 
 

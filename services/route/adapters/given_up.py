@@ -8,13 +8,13 @@ import logging
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 
+from contracts.events import Advisory
 from contracts.item import Failure
-from contracts.subjects import ADVISORIES
+from contracts.subjects import ADVISORIES, ALARMS, WORK
 from services.route.config import RouteSettings
 from shared.bury import Lost, bury
 from shared.bus import answered
@@ -28,15 +28,6 @@ log = logging.getLogger("penstock.given_up")
 
 DURABLE = "route-given-up"
 _SLOTS = 4
-
-
-class Advisory(Struct, frozen=True):
-    """What the server says, as far as it matters here."""
-
-    stream: str
-    consumer: str
-    stream_seq: int
-    deliveries: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +66,8 @@ class GivenUp:
 
     async def _bury(self, advisory: Advisory) -> None:
         """Every part may be repeated; where the message is gone, that has been done, or a worker finished it late."""
+        if advisory.stream not in (WORK.name, ALARMS.name):
+            return
         js = self.hops.bus.js
         try:
             message = await answered(js.get_msg(advisory.stream, advisory.stream_seq))
