@@ -1,5 +1,6 @@
 """Composition of route: opens jobs, answers asks, renders prompts, decides, scatters, reports."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from services.route.adapters.asks import Asks
 from services.route.adapters.given_up import GivenUp
 from services.route.adapters.opener import Opener
 from services.route.adapters.paces import Paces
+from services.route.adapters.redis_watch import RedisWatch
 from services.route.adapters.reports import Reports
 from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
@@ -46,7 +48,9 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
         await asks.announce(micro)
 
     runtime.when_started(begin)
+    watching = asyncio.create_task(RedisWatch(runtime.hops, runtime.redis).run())
     yield
+    watching.cancel()
 
 
 app = service(RouteSettings, build)
