@@ -1,12 +1,14 @@
 """A job of a million no-op items through the embedded stack: it opens in windows, so memory stays flat.
 
-`make bench-million [N=1000000]`. Measures items/s at 50,000 and at N in one run, and the memory of every process of the
-stack when 10, 50 and 90 % of the items have arrived. Every item is counted once, by number. The last line is JSON.
+`make bench-million [N=1000000]`. Measures items/s at 50,000 and at N in one run, the memory of every process of the
+stack when 10, 50 and 90 % of the items have arrived, and where the time goes: processor time an item, by process.
+Every item is counted once, by number. The last line is JSON.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -37,11 +39,12 @@ GIVE_UP_S = 1800.0
 screen = Console(stderr=True)
 
 
-class Memory(Struct, frozen=True):
-    """Resident megabytes of a process at each sample."""
+class Load(Struct, frozen=True):
+    """What the many cost a process: resident megabytes at each sample, and microseconds of processor time an item."""
 
     process: str
     rss_mb: list[float]
+    us_per_item: float
 
     @property
     def growth(self) -> float:
@@ -84,7 +87,14 @@ class Arrivals:
 
 def resident(stack: StackInfo) -> dict[str, float]:
     """Resident megabytes of each process of the stack."""
-    return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in stack.pids.items()}
+    pids = {**stack.pids, "client": os.getpid()}
+    return {name: psutil.Process(pid).memory_info().rss / 1e6 for name, pid in pids.items()}
+
+
+def cpu_seconds(stack: StackInfo) -> dict[str, float]:
+    """Processor time that each process has used, and this one, the client."""
+    pids = {**stack.pids, "client": os.getpid()}
+    return {name: sum(psutil.Process(pid).cpu_times()[:2]) for name, pid in pids.items()}
 
 
 async def run(client: Penstock, stack: StackInfo, n: int, progress: Progress) -> tuple[Measured, Arrivals]:
@@ -109,25 +119,36 @@ async def run(client: Penstock, stack: StackInfo, n: int, progress: Progress) ->
     return measured, arrivals
 
 
-async def bench(stack: StackInfo, n: int) -> tuple[Measured, Measured, list[Memory]]:
-    """The few, the many, and the memory of each process on the way of the many."""
+async def bench(stack: StackInfo, n: int) -> tuple[Measured, Measured, list[Load]]:
+    """The few, the many, and what the many cost each process."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with await Penstock.connect(stack.nats_url) as client:
         with Progress(*columns, console=screen) as progress:
             await run(client, stack, WARM_UP, progress)
             few, _ = await run(client, stack, min(FEW, n), progress)
+            before = cpu_seconds(stack)
             many, arrivals = await run(client, stack, n, progress)
-    names = sorted(arrivals.samples[0])
-    return few, many, [Memory(name, [round(sample[name], 1) for sample in arrivals.samples]) for name in names]
+            after = cpu_seconds(stack)
+    return (
+        few,
+        many,
+        [
+            Load(
+                name, [round(sample[name], 1) for sample in arrivals.samples], round((after[name] - used) / n * 1e6, 1)
+            )
+            for name, used in sorted(before.items())
+        ],
+    )
 
 
-def show(few: Measured, many: Measured, memory: Sequence[Memory]) -> None:
+def show(few: Measured, many: Measured, loads: Sequence[Load]) -> None:
     table = Table(title=f"resident MB while {many.items:,} items pass at {many.per_second:,.0f} items/s")
     table.add_column("process")
     for share in SAMPLES:
         table.add_column(f"{share:.0%}", justify="right")
-    for one in memory:
-        table.add_row(one.process, *(f"{mb:,.0f}" for mb in one.rss_mb))
+    table.add_column("µs an item", justify="right")
+    for one in loads:
+        table.add_row(one.process, *(f"{mb:,.0f}" for mb in one.rss_mb), f"{one.us_per_item:.1f}")
     screen.print(table)
     screen.print(f"{few.items:,} items: {few.per_second:,.0f} items/s")
 
@@ -141,13 +162,13 @@ def main() -> int:
         try:
             with screen.status("starting NATS, Redis and the services"):
                 stack = up(data)
-            few, many, memory = asyncio.run(bench(stack, given.n))
+            few, many, loads = asyncio.run(bench(stack, given.n))
         except (Incomplete, PenstockError) as error:
             print(f"bench-million: {error}", file=sys.stderr)
             return 1
         finally:
             down(data)
-    show(few, many, memory)
+    show(few, many, loads)
     print(
         json.dumps(
             {
@@ -155,8 +176,9 @@ def main() -> int:
                 "items_per_s": round(many.per_second, 1),
                 "items_per_s_at_50000": round(few.per_second, 1),
                 "ratio": round(many.per_second / few.per_second, 3),
-                "rss_mb": {one.process: one.rss_mb for one in memory},
-                "most_growth": round(max(one.growth for one in memory), 3),
+                "us_per_item": {one.process: one.us_per_item for one in loads},
+                "rss_mb": {one.process: one.rss_mb for one in loads},
+                "most_growth": round(max(one.growth for one in loads), 3),  # the client's included
             }
         )
     )

@@ -16,6 +16,8 @@ def quotes(text: str, passages: Sequence[Passage]) -> list[Quote]:
     The words in quotation marks where passage n really has them, else the sentence of passage n that shares the most
     words with the statement. A number without a passage gives nothing.
     """
+    if not passages:
+        return []
     found: dict[tuple[str, str], Quote] = {}
     for statement, numbers in _statements(text):
         for number in numbers:
