@@ -15,6 +15,7 @@ FailureCode = Literal[
     "invalid_output",  # the model's output does not fit the schema, after one repair
     "upstream",  # a model endpoint or an engine refused or failed for good
     "too_large",
+    "busy",  # the queue is full: nothing was accepted, try again in a few seconds
     "internal",  # a fault of ours: see the dead letters
 ]
 

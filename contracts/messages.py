@@ -224,7 +224,7 @@ HEADERS = {
     subjects.CLAIM: "The payload lies in the object store under this name; the message's own body is empty.",
     subjects.CLAIM_BUCKET: "The bucket of the claim, where it is not `claims`.",
     SERVICE_ERROR: "In the reply to an ask: why there is no answer, as NATS services say it.",
-    SERVICE_ERROR_CODE: "In the reply to an ask that failed: 422.",
+    SERVICE_ERROR_CODE: "In the reply to an ask: 503 where the queue was full (try again), 422 where it failed.",
     subjects.REPLY: "Where the answer to an ask is wanted.",
     subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
     subjects.BURIED: "The result came from a dead letter; while its group waits, a redriven task's takes its place.",

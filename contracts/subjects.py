@@ -30,7 +30,7 @@ class Stream:
 
 
 JOBS = Stream("JOBS", ("jobs.*.*",), "users", "workqueue", refuse_when_full=True)
-WORK = Stream("WORK", ("work.>",), "services", "workqueue", refuse_when_full=True)
+WORK = Stream("WORK", ("work.>",), "services", "workqueue", max_bytes=4 << 30, refuse_when_full=True)
 ALARMS = Stream("ALARMS", ("schedules.>", "alarms.>"), "services", "workqueue", schedules=True)
 """Deadlines of groups: a schedule becomes an alarm in the same stream, which may not refuse when it is full."""
 RESULTS = Stream("RESULTS", ("results.*.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=8 << 30)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import random
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
@@ -43,11 +45,17 @@ from contracts.subjects import (
     STREAMS,
     Stream,
 )
-from shared.errors import Poison, Retryable
+from shared.errors import Poison, QueueFull, Retryable
+
+log = logging.getLogger("penstock.bus")
 
 CLAIM_BYTES = 512 * 1024
 """Payloads above this many bytes go to the object store; the message carries the claim."""
 
+BUSY_S = 5.0
+"""When who finds a queue full should come back."""
+
+_FULL_S = 1.0  # pause of a patient bus
 _GET_S = 30.0  # nats-py waits for ever for an object whose chunks are gone
 _NO_STREAM = "NATS: the stream does not answer (JetStream is starting or has no leader)"
 _WRONG_LAST_SEQUENCE = 10071
@@ -57,10 +65,6 @@ _FULL = {10077, 10047, 10122}  # maximum messages, bytes, or storage of a stream
 _PARKED_STREAM = Stream(f"KV_{PARKED.name}", (), "services", "limits")
 
 T = TypeVar("T")
-
-
-class QueueFull(Retryable):
-    """The stream refuses new messages: too much is waiting already."""
 
 
 class WrittenBefore(Retryable):
@@ -73,24 +77,32 @@ class Bus:
 
     nc: Client
     js: JetStreamContext
+    patient: bool = False  # a full stream is waited for, not raised: what has been accepted is never dropped
     _objects: dict[str, ObjectStore] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, nc: Client) -> "Bus":
-        return cls(nc, nc.jetstream(timeout=10))
+    def on(cls, nc: Client, *, patient: bool = False) -> "Bus":
+        return cls(nc, nc.jetstream(timeout=10), patient)
 
     async def publish(
         self, subject: str, payload: bytes, *, msg_id: str = "", headers: Mapping[str, str] | None = None
     ) -> int:
         """Publish to a stream and wait until it is stored; returns its sequence. A repeated `msg_id` changes nothing.
 
-        Raises QueueFull where the stream refuses, Retryable where the server does not answer.
+        Raises QueueFull where the stream refuses (a patient bus waits), Retryable where the server does not answer.
         """
         head = dict(headers or {})
         if msg_id:
             head[MSG_ID] = msg_id
         payload = await self._check_in(payload, head)
-        return await answered(self._publish(subject, payload, head))
+        while True:
+            try:
+                return await answered(self._publish(subject, payload, head))
+            except QueueFull:
+                if not self.patient:
+                    raise
+                log.warning("%s: its stream is full, trying again", subject)
+                await asyncio.sleep(random.uniform(0.5, 1.5) * _FULL_S)
 
     async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
         reply = await self.nc.request(subject, payload, timeout=10, headers=headers or None)
@@ -206,7 +218,7 @@ async def answered(call: Awaitable[T]) -> T:
         if error.err_code == _WRONG_LAST_SEQUENCE:
             raise WrittenBefore("written before") from error
         if error.err_code in _FULL:
-            raise QueueFull("the queue is full: try again in 5 s", after=5.0) from error
+            raise QueueFull(f"the queue is full: try again in {BUSY_S:g} s", after=BUSY_S) from error
         if isinstance(error, ServiceUnavailableError):
             raise Retryable(_NO_STREAM) from error
         raise Retryable(f"NATS: {error.description}") from error

@@ -18,6 +18,10 @@ class Retryable(PenstockError):
         self.after = after
 
 
+class QueueFull(Retryable):
+    """The stream refuses new messages: too much is waiting already. Nothing was stored; come back in `after` seconds."""
+
+
 class Poison(PenstockError):
     """It can never succeed: it cannot be decoded or breaks an invariant. The message goes to the dead letters."""
 

@@ -217,7 +217,7 @@ async def reply(bus: Bus, subject: str, result: ItemResult, stored: str = "") ->
     if result.failure is not None:
         headers = {
             "Nats-Service-Error": result.failure.reason[:512].replace("\n", " "),
-            "Nats-Service-Error-Code": "422",
+            "Nats-Service-Error-Code": "503" if result.failure.code == "busy" else "422",
         }
     await bus.nc.publish(subject, payload, headers=headers or None)
 

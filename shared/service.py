@@ -187,7 +187,7 @@ class _Process(Generic[SettingsT]):
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
-        bus = Bus.on(await self._broker.connect())
+        bus = Bus.on(await self._broker.connect(), patient=True)
         await bus.ensure()
         redis = await redis_ready(self._stack.redis_url)
         groups = Groups(redis)

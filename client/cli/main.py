@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import typer
 
 from client.errors import Interrupted, JobRejected, NotFound, StackError, TimedOut, Unreachable, UsageError
-from shared.errors import PenstockError, Retryable
+from shared.errors import PenstockError, QueueFull, Retryable
 
 EXITS: tuple[tuple[type[PenstockError], int], ...] = (
     (UsageError, 2),
     (NotFound, 2),
     (Unreachable, 3),
     (StackError, 3),
+    (QueueFull, 4),
     (Retryable, 3),
     (JobRejected, 4),
     (TimedOut, 5),

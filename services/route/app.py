@@ -20,6 +20,7 @@ from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
 from services.route.domain.patterns import load_patterns
 from services.route.domain.prompts import load_prompts
+from shared.bus import Bus
 from shared.models import load_catalogue
 from shared.service import Runtime, main, service
 
@@ -32,7 +33,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
     opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
     reports = Reports(runtime.hops, runtime.cancels, paces)
-    asks = Asks(runtime.bus)
+    asks = Asks(Bus.on(runtime.bus.nc))  # who waits for a reply is told at once that the queue is full
 
     runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue))
     runtime.on(Decide, lambda task, step: handlers.decide(task, step, patterns))

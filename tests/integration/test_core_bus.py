@@ -11,8 +11,8 @@ from servers import start_nats
 from contracts import subjects
 from contracts.subjects import ALARMS, CLAIM, JOBS, RESULTS, STREAMS
 from shared import bus as bus_module
-from shared.bus import CLAIM_BYTES, Bus, QueueFull
-from shared.errors import Poison, Retryable
+from shared.bus import CLAIM_BYTES, Bus
+from shared.errors import Poison, QueueFull, Retryable
 
 pytestmark = pytest.mark.servers
 

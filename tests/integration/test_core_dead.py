@@ -178,7 +178,7 @@ async def _restarted(*arguments: str) -> AsyncIterator[list[int]]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
 
     async def start() -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(sys.executable, "-m", "dying_worker", *arguments, env=environment)
+        return await asyncio.create_subprocess_exec(sys.executable, "-m", "fatal_worker", *arguments, env=environment)
 
     running = [await start()]
 

@@ -15,8 +15,7 @@ from client.cli.screen import money, reasons, seconds, size
 from client.documents import find_documents
 from client.errors import Interrupted, JobIdInUse, NotFound, StackError, TimedOut, Unreachable, UsageError
 from client.stack.info import StackInfo, save
-from shared.bus import QueueFull
-from shared.errors import Poison
+from shared.errors import Poison, QueueFull
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +75,7 @@ def test_with_json_an_error_is_one_document_too(capsys: pytest.CaptureFixture[st
 
 def test_every_kind_of_error_has_its_code() -> None:
     kinds = [UsageError, NotFound, Unreachable, StackError, QueueFull, JobIdInUse, TimedOut, Interrupted, Poison]
-    assert [exit_code(kind("x")) for kind in kinds] == [2, 2, 3, 3, 3, 4, 5, 130, 1]
+    assert [exit_code(kind("x")) for kind in kinds] == [2, 2, 3, 3, 4, 4, 5, 130, 1]
 
 
 def test_ctrl_c_is_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

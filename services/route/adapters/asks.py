@@ -16,7 +16,7 @@ from contracts.job import ItemResult, Job
 from contracts.subjects import REPLY
 from services.route.domain.submission import read_job
 from shared.bus import Bus
-from shared.errors import Rejected, Retryable
+from shared.errors import QueueFull, Rejected, Retryable
 from shared.explain import Undecodable, explain
 from shared.hops import reply
 from shared.telemetry import trace_headers
@@ -53,6 +53,8 @@ class Asks:
             )
         except Rejected as error:
             await self._refuse(message.reply, Failure("malformed", str(error), "route"))
+        except QueueFull as error:
+            await self._refuse(message.reply, Failure("busy", str(error), "route"))
         except Retryable as error:
             await self._refuse(message.reply, Failure("upstream", str(error), "route"))
 

@@ -11,6 +11,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from contracts.item import Failure
 from contracts.job import ItemResult, Job, JobReport
 from contracts.subjects import JOBS, MSG_ID, REPLY
+from services.route.adapters.gate import Gate
 from services.route.adapters.lines import Lines
 from services.route.adapters.paces import Paces
 from services.route.adapters.records import Records
@@ -43,7 +44,8 @@ log = logging.getLogger("penstock.open")
 DURABLE = "route-open"
 
 _INTERNAL = "job: internal error while opening it; the service's log says more"
-_CRASHES = 20  # times `attempts`: then not even opening it survives
+_GIVEN_UP = "job: given up, as it could not be opened for hours: the stack was too busy, or died over it each time"
+_DELIVERIES = 200  # times `attempts`; while the gate is shut a job comes back every ten seconds or so
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,8 @@ class Opener:
         submission = _submission(message, delivery)
         name = str(submission.sequence)
         try:
-            if delivery.attempt > self.settings.attempts * _CRASHES:
-                raise Rejected(_INTERNAL)
+            if delivery.attempt > self.settings.attempts * _DELIVERIES:
+                raise Rejected(_GIVEN_UP)
             data = await self.hops.bus.payload(message.data, message.headers)
             submission = replace(submission, data=data)
             name = job_id(submission)
@@ -122,6 +124,7 @@ class Opener:
         except (Rejected, Poison) as error:
             await self._reject(submission, name, str(error))
             return
+        await Gate(self.hops.bus).check(plan.opening.parked.task.lane)
         if await self._claim(submission, plan.opening):
             malformed = await self._publish(plan)
             parked = plan.opening.parked
