@@ -291,7 +291,7 @@ async def test_a_submission_above_512_kb_may_come_by_claim_as_a_whole(desk: Desk
         (b'{"items":[{}],"options":{"prompt":"none"}}', "rag", "options.prompt: "),
         (b'{"items":[]}', "noop", "items: expected at least one item, got none"),
         (b'{"items":[{}],"items_claim":"x"}', "noop", "items_claim: expected either items or items_claim, got both"),
-        (b'{"items_claim":"gone"}', "noop", "items_claim: gone: no such object in the store 'claims'"),
+        (b'{"items_claim":"gone"}', "noop", "items_claim: claim gone: no such object in the store 'claims'"),
         (b'{"items":[{}],"deadline_s":0}', "noop", "deadline_s: expected more than 0 seconds, got 0.0"),
         (ITEM, "nope", "no such pattern 'nope'; known are "),
         (b'{"items":[{"question":"\xff"}], "job": "\xff"}', "noop", "job: not UTF-8"),
@@ -360,7 +360,7 @@ class TestAsks:
             (b'{"items":[{},{}]}', "items: an ask takes exactly one item, got 2"),
             (b'{"question":7}', "items[0].question: expected str, got int"),
             (b'{"items":[{}],"lane":"fast"}', "job.lane: invalid enum value"),
-            (b'{"items_claim":"gone"}', "items_claim: gone: no such object"),
+            (b'{"items_claim":"gone"}', "items_claim: claim gone: no such object"),
         ],
     )
     async def test_what_is_wrong_is_said_in_the_reply(self, asks: Desk, payload: bytes, reason: str) -> None:

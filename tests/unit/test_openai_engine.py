@@ -231,6 +231,15 @@ async def test_refusals_and_cut_answers_are_marked(model: ScriptedModel, reply: 
     assert completion.text
 
 
+async def test_the_wait_for_a_connection_is_not_the_endpoints_time(model: ScriptedModel) -> None:
+    model.when("capital", Reply("Paris.", delay_s=0.4))
+    entry = {"name": "large", "engine": "openai", "base_url": model.url, "id": "x", "timeout": Timeout(total=0.9)}
+    client = OpenAI(Model.model_validate(entry), connections=1)
+    found = await asyncio.gather(*(client.complete(ASKED) for _ in range(4)))  # 1.6 s in all, one after the other
+    assert [completions[0].text for completions in found] == ["Paris."] * 4
+    assert model.most_at_once == 1
+
+
 async def test_a_call_that_nobody_waits_for_is_closed(model: ScriptedModel) -> None:
     model.when("capital", Reply(fault="hang"))
     call = asyncio.create_task(engine(model, timeout={"read": 30}).complete(ASKED))

@@ -47,6 +47,7 @@ class OpenAI:
         key = environment.get(model.api_key_env, "") if model.api_key_env else ""
         self._lacks_key = bool(model.api_key_env) and not key
         self._endpoint = Endpoint(model, key)
+        self._free = asyncio.Semaphore(connections)  # waiting for a connection is not the endpoint's time
         self._client = httpx.AsyncClient(
             verify=_tls(),
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -62,7 +63,7 @@ class OpenAI:
         if self._lacks_key:
             raise ItemError("upstream", f"{self._endpoint.name}: the variable {self._model.api_key_env} is not set")
         try:
-            async with asyncio.timeout(self._model.timeout.total):
+            async with self._free, asyncio.timeout(self._model.timeout.total):
                 return await (self._whole(request) if on_delta is None else self._streamed(request, on_delta))
         except (TimeoutError, httpx.TimeoutException):
             raise Retryable(f"{self._endpoint.name} did not answer in time") from None

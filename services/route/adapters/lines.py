@@ -27,6 +27,7 @@ class Lines:
     """The non-empty lines of an object from a place on."""
 
     def __init__(self, bus: Bus, info: ObjectInfo, place: Place) -> None:
+        self._claim = info.name or ""
         self.size = info.size or 0
         self._bus = bus
         self._subject = _SUBJECT.format(bucket=info.bucket, nuid=info.nuid)
@@ -93,7 +94,7 @@ class Lines:
                 )
             )
         except NotFoundError:
-            raise Poison(_gone("a part of the object")) from None
+            raise Poison(_gone(self._claim)) from None
         data, sequence = message.data or b"", message.seq or 0
         self._chunks.append((sequence, self._read))
         self._next = sequence + 1
@@ -105,4 +106,4 @@ class Lines:
 
 
 def _gone(name: str) -> str:
-    return f"items_claim: {name}: no such object in the store {CLAIMS.name!r}; it may have expired"
+    return f"items_claim: claim {name}: no such object in the store {CLAIMS.name!r}; it may have expired"
