@@ -1,0 +1,1 @@
+"""Faults: single ones on real servers, and all of them together."""
