@@ -27,14 +27,17 @@ class Stream:
     refuse_when_full: bool = False
     schedules: bool = False
     dedupe_s: float = 120.0
+    replaceable: bool = False  # a message may take the place of those before it on its subject, in one go
 
 
 JOBS = Stream("JOBS", ("jobs.*.*",), "users", "workqueue", refuse_when_full=True)
 WORK = Stream("WORK", ("work.>",), "services", "workqueue", max_bytes=4 << 30, refuse_when_full=True)
 ALARMS = Stream("ALARMS", ("schedules.>", "alarms.>"), "services", "workqueue", schedules=True)
 """Deadlines of groups: a schedule becomes an alarm in the same stream, which may not refuse when it is full."""
-RESULTS = Stream("RESULTS", ("results.*.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=8 << 30)
-GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30)
+RESULTS = Stream(
+    "RESULTS", ("results.*.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=8 << 30, replaceable=True
+)
+GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30, replaceable=True)
 EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=2 << 30)
 DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1)
 CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY)
@@ -67,6 +70,7 @@ BUCKETS = (PARKED, CLAIMS, LIBRARY)
 
 MSG_ID = "Nats-Msg-Id"
 EXPECT_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+ROLLUP = "Nats-Rollup"
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
 CLAIM = "Penstock-Claim"  # the payload lies in the object store under this name

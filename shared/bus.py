@@ -251,6 +251,7 @@ def _stream_config(stream: Stream) -> StreamConfig:
         max_msgs_per_subject=stream.per_subject,
         duplicate_window=stream.dedupe_s,
         allow_direct=True,
+        allow_rollup_hdrs=stream.replaceable,
         allow_msg_schedules=stream.schedules or None,
         description=f"owner: {stream.owner}",
     )

@@ -173,8 +173,9 @@ class Hops:
             await reply(self.bus, task.reply, msgspec.structs.replace(first, job=task.job), subject)
         written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
         if not buried and BURIED in (written.headers or {}) and await self._take_back(task.group, task.index, written):
-            await replace(self.bus, stream, written, payload, head)
-            return counts
+            if await replace(self.bus, written, payload, head):
+                return counts
+            written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
         return msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
 
     async def _take_back(self, group: str, index: int, written: RawStreamMsg) -> bool:

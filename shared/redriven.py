@@ -4,15 +4,16 @@ from collections.abc import Mapping
 
 from nats.js.api import RawStreamMsg
 
-from contracts.subjects import EXPECT_LAST_SUBJECT_SEQUENCE, Stream
-from shared.bus import Bus, WrittenBefore, answered
+from contracts.subjects import EXPECT_LAST_SUBJECT_SEQUENCE, ROLLUP
+from shared.bus import Bus, WrittenBefore
 
 
-async def replace(bus: Bus, stream: Stream, buried: RawStreamMsg, payload: bytes, headers: Mapping[str, str]) -> None:
-    """Write the new result over the buried one, which must still be the last on its subject."""
-    subject = buried.subject or ""
+async def replace(bus: Bus, buried: RawStreamMsg, payload: bytes, headers: Mapping[str, str]) -> bool:
+    """Write the new result over the buried one, which must still be the last on its subject. The server removes the
+    old one as it stores the new one, so that nobody ever finds both. False: another delivery of the task was faster."""
+    over = {EXPECT_LAST_SUBJECT_SEQUENCE: str(buried.seq), ROLLUP: "sub"}
     try:
-        await bus.publish(subject, payload, headers={**headers, EXPECT_LAST_SUBJECT_SEQUENCE: str(buried.seq)})
+        await bus.publish(buried.subject or "", payload, headers={**headers, **over})
     except WrittenBefore:
-        return  # another delivery of the same task was faster
-    await answered(bus.js.purge_stream(stream.name, subject=subject, keep=1))
+        return False
+    return True
