@@ -28,6 +28,7 @@ from services.route.adapters.windows import Windows
 from services.route.domain.pattern import Pattern, nothing_needed
 from services.route.domain.patterns import Patterns
 from services.route.domain.submission import Deadlines, Opening, Sizes, Submission, open_job
+from shared.bury import Lost, bury
 from shared.bus import Bus
 from shared.delivery import Delivery
 from shared.groups import Count, Groups
@@ -84,6 +85,12 @@ class MortalGroups(Groups):
         self.life.step()
         return count
 
+    async def take_back(self, group: str, index: int, tally: Tally) -> bool:
+        self.life.step()
+        taken = await super().take_back(group, index, tally)
+        self.life.step()
+        return taken
+
     async def forget(self, group: str) -> None:
         self.life.step()
         await super().forget(group)
@@ -122,6 +129,7 @@ class World:
     submitted: bool = False
     hand: dict[int, bytes] = field(default_factory=dict)  # messages of WORK by their sequence
     done: list[bytes] = field(default_factory=list)  # tasks that were carried out
+    buried: list[bytes] = field(default_factory=list)
     snapshot: dict[bytes, bytes] | None = None
     _seen: int = 0
 
@@ -192,10 +200,23 @@ class World:
             del self.hand[sequence]
             await self.core.bus.js.delete_msg(WORK.name, sequence)
 
+    async def bury(self, sequence: int) -> None:
+        """A message that no worker could carry out: its items arrive as failed, and it may be sent again."""
+        data = self.hand[sequence]
+        step = msgspec.msgpack.decode(data, type=Task).steps[0]
+        lost = Lost(WORK.name, sequence, subjects.work(step, "batch"), data, {}, 5)
+        await bury(self.hops, lost, Failure("internal", "given up", step.service))
+        self.buried.append(data)
+        del self.hand[sequence]
+        await self.core.bus.js.delete_msg(WORK.name, sequence)
+
     async def _carry_out(self, data: bytes) -> None:
         step = msgspec.msgpack.decode(data, type=Task).steps[0]
         message = Msg(self.core.bus.nc, subjects.work(step, "batch"), "", data, {})
         await self.workers[step.service]._attempt(Unsettled(message, 1, 0.0))
+
+    def has_items(self, data: bytes) -> bool:
+        return bool(msgspec.msgpack.decode(data, type=Task).items)
 
     async def again(self, data: bytes) -> None:
         """The same task once more, its dedupe window over."""
