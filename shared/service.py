@@ -22,6 +22,7 @@ from nats.js.api import DeliverPolicy
 from nats.micro.service import Service as MicroService
 from nats.micro.service import ServiceConfig
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from contracts.events import Cancel
 from contracts.item import Item
@@ -45,6 +46,7 @@ log = logging.getLogger("penstock.service")
 
 VERSION = "0.1.0"
 DRAIN_S = 20.0
+_READY_EVERY_S = 3.0
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 StepT = TypeVar("StepT", bound=Step)
@@ -145,6 +147,7 @@ class _Process(Generic[SettingsT]):
         self._runtime: Runtime[SettingsT] | None = None
         self._micro: MicroService | None = None
         self._ready = False
+        self._showing: asyncio.Task[None] | None = None
         self._broker = NatsBroker(
             stack.nats_url,
             name=self._replica,
@@ -209,6 +212,7 @@ class _Process(Generic[SettingsT]):
         for hook in runtime.started:
             await hook(self._micro)
         self._ready = True
+        self._showing = asyncio.create_task(self._show_ready())
         log.info("penstock-%s is ready", self._settings.service)
 
     async def _on_shutdown(self) -> None:
@@ -216,12 +220,23 @@ class _Process(Generic[SettingsT]):
         if not self._ready:
             log.info("penstock-%s: told to stop before it was ready", self._settings.service)
             os._exit(0)  # start-up and shutdown would wait for each other
+        if self._showing is not None:
+            self._showing.cancel()
         runtime = self._started_runtime()
         if self._micro is not None:
             await self._micro.stop()
         for drain in runtime.draining:
             await drain()
         await runtime.worker.drain(DRAIN_S)
+
+    async def _show_ready(self) -> None:
+        """What a container's health check looks at: a file that is fresh while NATS and Redis answer."""
+        path, runtime = self._stack.ready_file, self._started_runtime()
+        while path is not None:
+            with contextlib.suppress(RedisError):
+                if runtime.bus.nc.is_connected and await runtime.redis.ping():
+                    path.touch()
+            await asyncio.sleep(_READY_EVERY_S)
 
     async def _on_reconnect(self) -> None:
         log.warning("penstock-%s: connected to NATS again", self._settings.service)

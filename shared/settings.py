@@ -27,15 +27,21 @@ class StackSettings(BaseSettings):
 
     nats_url: str = "nats://127.0.0.1:4222"
     redis_url: str = "redis://127.0.0.1:6379/0"
+    nats_url_file: Path | None = None  # a file that holds the address, so that its password stands in no environment
+    redis_url_file: Path | None = None
+    accounts: bool = False  # the NATS server has accounts, as `penstock up` and compose.yaml write them
     data: Path = Path(".penstock")
     models: Path | None = None  # a models.yaml in place of the built-in one
+    ready_file: Path | None = None  # written anew every few seconds while the service is ready: for health checks
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod
     def load(cls) -> Self:
         """Read the environment; raises SettingsError for unknown and wrong variables."""
-        return _read(cls, ignore=tuple(f"PENSTOCK_{name.upper()}_" for name in SERVICES))
+        found = _read(cls, ignore=tuple(f"PENSTOCK_{name.upper()}_" for name in SERVICES))
+        urls = {name: _from_file(name) for name in ("nats_url", "redis_url") if getattr(found, f"{name}_file")}
+        return found.model_copy(update=urls)
 
 
 class ServiceSettings(BaseSettings):
@@ -65,6 +71,16 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: object) -> None:
         cls.model_config["env_prefix"] = f"PENSTOCK_{cls.service.upper()}_"
+
+
+def _from_file(name: str) -> str:
+    variable = f"PENSTOCK_{name.upper()}"
+    if variable in os.environ:
+        raise SettingsError(f"{variable}_FILE: expected either this or {variable}, got both")
+    try:
+        return Path(os.environ[f"{variable}_FILE"]).read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}_FILE: {error.strerror}: {error.filename}") from None
 
 
 def _read(cls: type[T], ignore: tuple[str, ...] = ()) -> T:
