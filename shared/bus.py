@@ -60,6 +60,7 @@ _GET_S = 30.0  # nats-py waits for ever for an object whose chunks are gone
 _NO_STREAM = "NATS: the stream does not answer (JetStream is starting or has no leader)"
 _WRONG_LAST_SEQUENCE = 10071
 _STREAM_NAME_IN_USE = 10058
+_NO_SPACE = 10023  # what the server may store on disk is used up, over all streams
 _FULL = {10077, 10047, 10122}  # maximum messages, bytes, or storage of a stream that refuses
 
 _PARKED_STREAM = Stream(f"KV_{PARKED.name}", (), "services", "limits")
@@ -219,6 +220,8 @@ async def answered(call: Awaitable[T]) -> T:
             raise WrittenBefore("written before") from error
         if error.err_code in _FULL:
             raise QueueFull(f"the queue is full: try again in {BUSY_S:g} s", after=BUSY_S) from error
+        if error.err_code == _NO_SPACE:
+            raise QueueFull(f"the storage of NATS is full: try again in {BUSY_S:g} s", after=BUSY_S) from error
         if isinstance(error, ServiceUnavailableError):
             raise Retryable(_NO_STREAM) from error
         raise Retryable(f"NATS: {error.description}") from error
