@@ -95,5 +95,5 @@ class Audit:
         await self.bus.nc.publish(
             subjects.events(hop.tenant, hop.job),
             msgspec.json.encode(hop),
-            headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.attempt}"},
+            headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.step}.{hop.attempt}"},
         )

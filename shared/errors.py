@@ -19,7 +19,7 @@ class Retryable(PenstockError):
 
 
 class QueueFull(Retryable):
-    """The stream refuses new messages: too much is waiting already. Nothing was stored; come back in `after` seconds."""
+    """The stream refuses new messages: too much is waiting already. Nothing was stored; try again after `after` s."""
 
 
 class Poison(PenstockError):

@@ -6,7 +6,7 @@ after a server restart (its issue 504), so Penstock owns this loop; docs/decisio
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -21,6 +21,7 @@ _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
 _DEAF_S = 3 * _HEARTBEAT_S
 _PAUSE_S = 0.2
+_ABORT_S = 1.0  # what a cancelled handler may take to close its connections
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Pull:
         self._slots = slots
         self._handle = handle
         self._asked = 0  # messages asked for and not yet delivered
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Msg] = {}
         self._subscription: Subscription | None = None
         self._inbox = ""
         self._requests = 0
@@ -72,16 +73,26 @@ class Pull:
             await self._ask()
 
     async def drain(self, timeout_s: float) -> None:
-        """Take nothing new and wait for what runs; whatever is not done then is cancelled."""
+        """Take nothing new and wait for what runs, also for what was on its way to us: it would come back only after
+        `ack_wait`. Whatever is not done then is cancelled and given to others at once."""
         self._stopped = True
         if self._watch is not None:
             self._watch.cancel()
         if self._subscription is not None:
-            await _quietly(self._subscription.unsubscribe())
+            await _quietly(self._subscription.drain())  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
+            await asyncio.wait(self._running, timeout=timeout_s)
+            late = dict(self._running)
             for task in late:
                 task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_ABORT_S)
+                await give_back(late.values())
+
+    async def abandon(self) -> None:
+        """Give all that runs to others now; for a process that ends with the next breath."""
+        self._stopped = True
+        await give_back(self._running.values())
 
     async def _ask(self) -> None:
         free = self._slots - len(self._running) - self._asked
@@ -106,14 +117,15 @@ class Pull:
             return
         self._asked = max(0, self._asked - 1)
         task = asyncio.create_task(self._run(message))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = message
+        task.add_done_callback(lambda done: self._running.pop(done, None))
 
     async def _run(self, message: Msg) -> None:
         try:
             await self._handle(message)
         finally:
-            self._running.discard(asyncio.current_task())
+            if (task := asyncio.current_task()) is not None:
+                self._running.pop(task, None)
             await self._ask()
 
     async def _hear(self, status: str, message: Msg) -> None:
@@ -139,6 +151,12 @@ class Pull:
                 log.warning("pull %s: nothing heard for %.0f s, asking anew", self._consumer.durable, silent)
                 await _quietly(self.resume())
             await self._ask()  # slots that became free while the connection was away
+
+
+async def give_back(messages: Iterable[Msg]) -> None:
+    """Let the server deliver these again, to somebody else; those that are settled already stay so."""
+    for message in list(messages):
+        await _quietly(message.nak())
 
 
 async def _quietly(call: Awaitable[None]) -> None:

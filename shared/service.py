@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -38,6 +39,7 @@ from shared.errors import PenstockError
 from shared.groups import Groups
 from shared.hops import Hops
 from shared.outcome import Outcome
+from shared.pull import Pull
 from shared.settings import ServiceSettings, StackSettings
 from shared.telemetry import Telemetry
 from shared.worker import Worker
@@ -45,8 +47,11 @@ from shared.worker import Worker
 log = logging.getLogger("penstock.service")
 
 VERSION = "0.1.0"
-DRAIN_S = 20.0
 _READY_EVERY_S = 3.0
+_TOLD_TWICE = 143  # the exit code of a process that SIGTERM ended
+DRAIN_S = 15.0
+"""What handlers get to finish after SIGTERM; supervisors should wait a little longer before they kill."""
+_LEAVE_S = 0.5  # what a second SIGTERM may take
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 StepT = TypeVar("StepT", bound=Step)
@@ -66,8 +71,7 @@ class Runtime(Generic[SettingsT]):
     telemetry: Telemetry
     replica: str
     started: list[Callable[[MicroService], Awaitable[None]]] = field(default_factory=list)
-    resumed: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    draining: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    pulls: list[Pull] = field(default_factory=list)  # started ones, beside the worker's own
 
     def on(self, step: type[StepT], handler: Callable[[Task, StepT], Awaitable[Sequence[Item] | Outcome]]) -> None:
         """Let `handler` take every step of this class; it sees only living items."""
@@ -146,6 +150,7 @@ class _Process(Generic[SettingsT]):
         self._cancels = Cancels()
         self._runtime: Runtime[SettingsT] | None = None
         self._micro: MicroService | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._ready = False
         self._showing: asyncio.Task[None] | None = None
         self._broker = NatsBroker(
@@ -216,18 +221,35 @@ class _Process(Generic[SettingsT]):
         log.info("penstock-%s is ready", self._settings.service)
 
     async def _on_shutdown(self) -> None:
-        """Nothing new, then let what runs finish. Before the service is ready there is nothing to finish."""
+        """Nothing new, then let what runs finish; a second signal does not wait for that.
+
+        Before the service is ready there is nothing to finish.
+        """
         if not self._ready:
             log.info("penstock-%s: told to stop before it was ready", self._settings.service)
             os._exit(0)  # start-up and shutdown would wait for each other
         if self._showing is not None:
             self._showing.cancel()
         runtime = self._started_runtime()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, self._leave_now)
         if self._micro is not None:
             await self._micro.stop()
-        for drain in runtime.draining:
-            await drain()
-        await runtime.worker.drain(DRAIN_S)
+        await asyncio.gather(runtime.worker.drain(DRAIN_S), *(pull.drain(DRAIN_S) for pull in runtime.pulls))
+
+    def _leave_now(self) -> None:
+        log.warning("penstock-%s: told to stop again, leaving what runs to others", self._settings.service)
+        self._leaving = asyncio.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        """Nothing is lost by it: what is not settled is delivered again, at once where the server hears of it."""
+        runtime = self._started_runtime()
+        try:
+            async with asyncio.timeout(_LEAVE_S):
+                await asyncio.gather(runtime.worker.abandon(), *(pull.abandon() for pull in runtime.pulls))
+                await runtime.bus.nc.flush()
+        finally:
+            os._exit(_TOLD_TWICE)
 
     async def _show_ready(self) -> None:
         """What a container's health check looks at: a file that is fresh while NATS and Redis answer."""
@@ -242,8 +264,8 @@ class _Process(Generic[SettingsT]):
         log.warning("penstock-%s: connected to NATS again", self._settings.service)
         if self._runtime is not None:
             await self._runtime.worker.resume()
-            for resume in self._runtime.resumed:
-                await resume()
+            for pull in self._runtime.pulls:
+                await pull.resume()
 
     def _started_runtime(self) -> Runtime[SettingsT]:
         assert self._runtime is not None, "the lifespan comes first"

@@ -95,6 +95,10 @@ class Worker:
     async def drain(self, timeout_s: float) -> None:
         await asyncio.gather(*(pull.drain(timeout_s) for pull in self._pulls))
 
+    async def abandon(self) -> None:
+        """Give all that runs to other workers; this process ends."""
+        await asyncio.gather(*(pull.abandon() for pull in self._pulls))
+
     async def handle(self, message: Msg) -> None:
         """Work on one message and settle it."""
         delivery = Delivery.of(message)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 from nats.micro.service import Service as MicroService
 
@@ -43,9 +42,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
 
     async def begin(micro: MicroService) -> None:
         await runtime.worker.pull(ALARMS, "route-alarms", alarm(">"), settings.batch_slots)
-        for pull in (await opener.pull(), await GivenUp(runtime.hops, settings).pull()):
-            runtime.resumed.append(pull.resume)
-            runtime.draining.append(partial(pull.drain, settings.ack_wait_s))
+        runtime.pulls += [await opener.pull(), await GivenUp(runtime.hops, settings).pull()]
         await asks.announce(micro)
 
     runtime.when_started(begin)
