@@ -4,6 +4,7 @@ Streams and Redis are real, so are the workers' code and route's; only the pull 
 from WORK, carried out by the real worker, and deleted from WORK as an acknowledgement would.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from unittest.mock import patch
@@ -232,10 +233,15 @@ class World:
 
     async def dying(self, left: int, call: Callable[[], Awaitable[None]]) -> bool:
         """Do this with so many steps to live; says whether it was survived."""
+        before = asyncio.all_tasks()
         self.life.left = left
         try:
             await call()
         except Death:
+            others = asyncio.all_tasks() - before  # what was to be done at the same time dies too
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             return False
         finally:
             self.life.left = None
@@ -270,6 +276,8 @@ class World:
         """A scatter that came again after its join has parked its parent once more; its join is dropped as a duplicate
         until the dedupe window is over, and then it must do no harm."""
         for group in await self.parked():
+            if group.endswith("/window"):
+                continue
             if (waiting := await self.core.hops.parked(group)) is not None:
                 wake = msgspec.structs.replace(waiting.task, items=[], steps=[Join(group)])
                 await self.again(msgspec.msgpack.encode(wake))

@@ -112,6 +112,12 @@ class Machine(RuleBasedStateMachine):
         self.do(self.world.dying(left, self.world.alarm))
         self.do(self.world.look())
 
+    @rule(left=LIVES)
+    def die_at_the_deadline(self, left: int) -> None:
+        """What is missing arrives as failed, as far as route gets with it; what comes later is late."""
+        self.do(self.world.dying(left, lambda: self.world.alarm(late=True)))
+        self.do(self.world.look())
+
     @rule()
     def redis_writes_to_disk(self) -> None:
         self.do(self.world.remember())
