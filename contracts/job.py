@@ -113,3 +113,4 @@ class TokenDelta(Struct, frozen=True, omit_defaults=True):
     text: str = ""
     attempt: int = 1  # a higher number means: forget what came before
     finish_reason: str = ""  # set in the last delta
+    tokens: int = 0  # of this attempt so far, this piece included; 0 where the engine does not say

@@ -42,7 +42,7 @@ class Model(_Entry):
     """One model of the catalogue; `models.yaml` explains the fields."""
 
     name: str
-    engine: Literal["extractive", "openai", "noop"]
+    engine: Literal["extractive", "openai", "vllm", "noop"]
     base_url: str = ""
     id: str = ""
     api_key_env: str = ""
@@ -53,6 +53,9 @@ class Model(_Entry):
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     max_tokens_as: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     default: bool = False
+    adapter: str = ""
+    settings: dict[str, str | int | float | bool] = {}
+    cache_salt: bool = False
 
     @field_validator("name")
     @classmethod
@@ -77,6 +80,10 @@ class Model(_Entry):
 
     @model_validator(mode="after")
     def _endpoint_is_complete(self) -> Self:
+        if self.engine == "vllm" and not self.id:
+            raise ValueError("the engine vllm needs id: a folder with the model, or its name")
+        if self.adapter and self.engine != "vllm":
+            raise ValueError("adapter: only the engine vllm loads adapters")
         if self.engine == "openai" and not (self.base_url and self.id):
             raise ValueError("the engine openai needs base_url and id")
         return self

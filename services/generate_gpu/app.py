@@ -1,14 +1,14 @@
 """generate: composition. Run with `python -m services.generate_gpu.app`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from contracts.steps import Generate
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.adapters.tokens import NatsTokens
 from services.generate_gpu.config import GenerateSettings
-from services.generate_gpu.domain.completion import Engine
+from services.generate_gpu.domain.completion import Engine, Starting
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.handlers import Workshop, generate
@@ -30,6 +30,7 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         tries=runtime.settings.attempts,
         cancelled=runtime.cancels.reason,
     )
+    await asyncio.gather(*(engine.start() for engine in engines.values() if isinstance(engine, Starting)))
     runtime.on(Generate, lambda task, step: generate(task, step, workshop))
     yield
     await asyncio.gather(*(engine.close() for engine in engines.values()))
@@ -37,7 +38,20 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
 
 def open_engines(catalogue: Catalogue, settings: GenerateSettings) -> dict[str, Engine]:
     """An engine for each model of the catalogue."""
-    return {model.name: _engine(model, settings) for model in catalogue.models}
+    hosted = [model for model in catalogue.models if model.engine == "vllm"]
+    found = {model.name: _engine(model, settings) for model in catalogue.models if model.engine != "vllm"}
+    return found | (open_vllm(hosted) if hosted else {})
+
+
+def open_vllm(models: Sequence[Model]) -> dict[str, Engine]:
+    """vLLM for these models; those of one id share one engine. Raises SettingsError where it is not installed."""
+    from services.generate_gpu.engines.vllm import Vllm  # vLLM is an extra: imported where the catalogue names it
+    from services.generate_gpu.engines.vllm_host import Host, check_installed
+
+    check_installed(models)
+    ids = dict.fromkeys(model.id for model in models)
+    hosts = {name: Host([model for model in models if model.id == name]) for name in ids}
+    return {model.name: Vllm(model, hosts[model.id]) for model in models}
 
 
 def _engine(model: Model, settings: GenerateSettings) -> Engine:
@@ -50,6 +64,8 @@ def _engine(model: Model, settings: GenerateSettings) -> Engine:
             return OpenAI(model, settings.connections)
         case "noop":
             return Noop(model)
+        case "vllm":
+            raise AssertionError("vllm models are opened together, by open_vllm")
 
 
 app = service(GenerateSettings, build)

@@ -14,7 +14,7 @@ from contracts.steps import Generate
 from contracts.task import Task
 from services.generate_gpu.adapters.ledger import CountOnly, MemoryLedger
 from services.generate_gpu.domain.answer import answered, charged
-from services.generate_gpu.domain.completion import Engine, request_for
+from services.generate_gpu.domain.completion import CompletionRequest, Engine, request_for
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
 from services.generate_gpu.domain.output import checker
 from services.generate_gpu.domain.purchase import Purchase
@@ -76,7 +76,7 @@ class _Bench:
 
     async def at_once(self, item: Item) -> Item:
         """Without waiting there is nothing to book or to watch over; a bench measures the rest of the way."""
-        completions = await self.engine.complete(request_for(item, self.step, self.task.lane))
+        completions = await self.engine.complete(self._request(item))
         return charged(answered(item, completions, self.step.n), completions[0].usage)
 
     async def settle(self, item: Item) -> Item | Retryable:
@@ -96,7 +96,7 @@ class _Bench:
             return charged(done, self._priced(purchase.usage))
 
     async def _completed(self, item: Item, purchase: Purchase) -> Item:
-        drawing = purchase.completions(request_for(item, self.step, self.task.lane), self.validator)
+        drawing = purchase.completions(self._request(item), self.validator)
         return answered(item, await unless(lambda: self._given_up(item), drawing), self.step.n)
 
     def _given_up(self, item: Item) -> ItemError | None:
@@ -109,6 +109,9 @@ class _Bench:
         if self.task.deadline is not None and now >= self.task.deadline:
             return ItemError("deadline_exceeded", "the job's deadline_s was over while the model answered")
         return None
+
+    def _request(self, item: Item) -> CompletionRequest:
+        return request_for(item, self.step, self.task.lane, self.task.tenant)
 
     def _stream(self, item: Item) -> TokenStream | None:
         if not self.step.stream or self.step.n != 1:

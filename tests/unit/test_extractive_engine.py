@@ -38,7 +38,7 @@ async def test_it_quotes_the_passage_and_streams_what_it_says() -> None:
     engine = Extractive(MODEL, Encoder())
     pieces: list[str] = []
 
-    async def keep(piece: str) -> None:
+    async def keep(piece: str, tokens: int = 0, /) -> None:
         pieces.append(piece)
 
     (completion,) = await engine.complete(asked(), keep)

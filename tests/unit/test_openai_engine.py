@@ -40,7 +40,7 @@ def engine(model: ScriptedModel, **fields: object) -> OpenAI:
 async def streamed(client: OpenAI, request: CompletionRequest) -> tuple[str, list[str]]:
     pieces: list[str] = []
 
-    async def keep(piece: str) -> None:
+    async def keep(piece: str, tokens: int = 0, /) -> None:
         pieces.append(piece)
 
     (completion,) = await client.complete(request, keep)

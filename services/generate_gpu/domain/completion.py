@@ -1,7 +1,6 @@
 """What an engine gets and gives."""
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -9,9 +8,14 @@ from contracts.item import Completion, Item, Message, Passage, Quote
 from contracts.job import Lane
 from contracts.steps import Generate
 from services.generate_gpu.domain.refusal import REFUSAL
+from services.generate_gpu.domain.salt import salt
 
-OnDelta = Callable[[str], Awaitable[None]]
-"""Takes a piece of the text as it is made."""
+
+class OnDelta(Protocol):
+    """Takes a piece of the text as it is made."""
+
+    async def __call__(self, text: str, tokens: int = 0, /) -> None:
+        """`tokens` is how many tokens the piece has; 0 where the engine does not say."""
 
 
 class CompletionRequest(Struct, frozen=True):
@@ -27,6 +31,7 @@ class CompletionRequest(Struct, frozen=True):
     seed: int | None = None
     schema: dict[str, object] | None = None
     batch: bool = False  # nobody sits and waits for it
+    salt: str = ""  # what an engine's prefix cache is told apart by; derived here, never taken from a client
 
 
 class Engine(Protocol):
@@ -50,7 +55,15 @@ class Engine(Protocol):
         """Let go of connections and threads."""
 
 
-def request_for(item: Item, step: Generate, lane: Lane) -> CompletionRequest:
+@runtime_checkable
+class Starting(Protocol):
+    """An engine that takes a while to start."""
+
+    async def start(self) -> None:
+        """Be ready for calls. Raises Retryable where it cannot."""
+
+
+def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "") -> CompletionRequest:
     """What an item asks of an engine at this step."""
     return CompletionRequest(
         messages=item.messages,
@@ -63,6 +76,7 @@ def request_for(item: Item, step: Generate, lane: Lane) -> CompletionRequest:
         seed=step.seed,
         schema=step.schema,
         batch=lane == "batch",
+        salt=salt(tenant, item.prompt),
     )
 
 

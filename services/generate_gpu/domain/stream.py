@@ -22,9 +22,11 @@ class TokenStream:
     subject: str
     attempt: int = 1
     index: int = 0
+    tokens: int = 0
 
-    async def send(self, text: str) -> None:
-        """The next piece; an empty one is not worth a message."""
+    async def send(self, text: str, tokens: int = 0, /) -> None:
+        """The next piece; one without text is not worth a message, its tokens count with the next."""
+        self.tokens += tokens
         if text:
             await self._publish(text, "")
 
@@ -36,8 +38,9 @@ class TokenStream:
         """Start anew under a higher number."""
         self.attempt = attempt
         self.index = 0
+        self.tokens = 0
 
     async def _publish(self, text: str, finish_reason: str) -> None:
-        delta = TokenDelta(self.index, text, self.attempt, finish_reason)
+        delta = TokenDelta(self.index, text, self.attempt, finish_reason, self.tokens)
         self.index += 1
         await self.publisher.publish(self.subject, msgspec.json.encode(delta))

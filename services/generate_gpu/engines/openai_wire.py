@@ -96,6 +96,8 @@ def body(request: CompletionRequest, model: Model, *, stream: bool) -> dict[str,
         content["stop"] = request.stop
     if request.seed is not None:
         content["seed"] = request.seed
+    if model.cache_salt and request.salt:
+        content["cache_salt"] = request.salt
     if stream:
         content |= {"stream": True, "stream_options": {"include_usage": True}}
     if request.schema is not None and model.structured == "json_schema":

@@ -1,0 +1,217 @@
+"""vLLM in this process: continuous batching, prefix cache, guided output; see `vllm_host.py` for its life.
+
+All calls share one engine, which batches them token by token; a call that is cancelled is aborted inside it.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from contracts.item import Completion, Timing, Usage
+from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
+from services.generate_gpu.engines.vllm_host import Host
+from shared.errors import ItemError, Retryable
+from shared.models import Model
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.lora.request import LoRARequest
+    from vllm.tokenizers import TokenizerLike
+    from vllm.v1.metrics.stats import RequestStateStats
+
+
+class Vllm:
+    """One model of a host: the plain one, or one of its adapters."""
+
+    paid = True  # not in money, but a redelivered shard shall not compute it twice
+    instant = False
+
+    def __init__(self, model: Model, host: Host) -> None:
+        self._model = model
+        self._host = host
+        self._adapter = fingerprint(Path(model.adapter)) if model.adapter else ""
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        """See `Engine`; streams where `on_delta` is given."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        try:
+            async with asyncio.timeout(self._model.timeout.total):
+                return await self._completed(request, on_delta)
+        except TimeoutError:
+            raise Retryable(f"{self._name} did not answer in time") from None
+        except EngineDeadError:
+            raise Retryable(f"the engine of {self._name} has died; it is started again") from None
+        except EngineGenerateError as error:
+            raise Retryable(f"the engine of {self._name} failed: {error.__cause__ or error}") from None
+        except (VLLMClientError, ValueError) as error:
+            raise ItemError(
+                "malformed" if request.schema is not None else "upstream", f"{self._name} refuses the request: {error}"
+            ) from None
+
+    async def start(self) -> None:
+        """Open the engine now, rather than for the first who asks."""
+        await self._host.engine()
+
+    async def warm(self, request: CompletionRequest) -> None:
+        """Compute a prompt's blocks, so that the first who asks finds them."""
+        await self.complete(replace(request, n=1, max_tokens=1, schema=None, temperature=0.0))
+
+    async def tokens(self, request: CompletionRequest) -> list[int]:
+        """The prompt's tokens."""
+        return await self._host.prompt(request.messages)
+
+    async def tokenizer(self) -> "TokenizerLike":
+        return (await self._host.engine()).get_tokenizer()
+
+    async def forget(self) -> None:
+        """Empty the prefix cache; nothing may be running."""
+        await (await self._host.engine()).reset_prefix_cache()
+
+    async def close(self) -> None:
+        await self._host.close()
+
+    @property
+    def _name(self) -> str:
+        return f"the model {self._model.name!r}"
+
+    async def _completed(self, request: CompletionRequest, on_delta: OnDelta | None) -> list[Completion]:
+        prompt = await self._host.prompt(request.messages)
+        room = self._model.context - len(prompt)
+        if room < 1:
+            reason = f"the prompt has {len(prompt)} tokens, {self._name} takes {self._model.context} with the answer"
+            raise ItemError("too_large", reason)
+        parameters = _parameters(request, min(request.max_tokens, room), stream=on_delta is not None)
+        heard = _Heard(prompt=len(prompt))
+        async with aclosing(await self._outputs(prompt, parameters, request)) as outputs:
+            async for output in outputs:
+                heard.add(output)
+                if on_delta is not None:
+                    first = output.outputs[0]
+                    await on_delta(first.text, len(first.token_ids))
+        return self._completions(heard, request)
+
+    async def _outputs(
+        self, prompt: list[int], parameters: "SamplingParams", request: CompletionRequest
+    ) -> "AsyncGenerator[RequestOutput, None]":
+        engine = await self._host.engine()
+        given: Any = {"prompt_token_ids": prompt, "cache_salt": f"{request.salt}{self._adapter}" or None}
+        outputs: AsyncGenerator[RequestOutput, None] = engine.generate(
+            given, parameters, uuid.uuid4().hex, lora_request=self._lora(), priority=1 if request.batch else 0
+        )
+        return outputs
+
+    def _lora(self) -> "LoRARequest | None":
+        """Named after its weights: vLLM keys its blocks by the name, so a reload never finds stale ones."""
+        if not self._adapter:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        number = int(self._adapter[:7], 16) + 1
+        return LoRARequest(f"{self._model.name}-{self._adapter}", number, self._model.adapter)
+
+    def _completions(self, heard: "_Heard", request: CompletionRequest) -> list[Completion]:
+        samples = [sample for _, sample in sorted(heard.samples.items())]
+        told = [sample for sample in samples if sample.text.strip()]
+        if not told:
+            tokens = sum(sample.tokens for sample in samples)
+            raise ItemError("upstream", f"{self._name} gave no text in {tokens} tokens")
+        found = [self._completion(sample) for sample in told]
+        usage = Usage(heard.prompt, heard.cached, sum(sample.tokens for sample in samples), calls=1)
+        return [replace(found[0], usage=usage, timing=heard.timing), *found[1:]]
+
+    def _completion(self, sample: "_Sample") -> Completion:
+        return Completion(
+            text=sample.text,
+            model=self._model.name,
+            finish_reason="length" if sample.ending == "length" else "stop",
+            mode="refused" if refuses(sample.text) else "generated",
+        )
+
+
+@dataclass
+class _Sample:
+    text: str = ""
+    tokens: int = 0
+    ending: str = ""
+
+
+@dataclass
+class _Heard:
+    """What the engine has said about one request so far."""
+
+    prompt: int
+    cached: int = 0
+    samples: dict[int, _Sample] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
+    _first_at: float = 0.0
+
+    def add(self, output: "RequestOutput") -> None:
+        """Of several samples the first to begin says what the cache held: the others find what it computed."""
+        found = output.num_cached_tokens or 0
+        self.cached = min(self.cached, found) if self.samples else found
+        self._first_at = self._first_at or time.time()
+        for part in output.outputs:
+            sample = self.samples.setdefault(part.index, _Sample())
+            sample.text += part.text
+            sample.tokens += len(part.token_ids)
+            sample.ending = part.finish_reason or sample.ending
+        if output.metrics is not None:
+            self.timing = _timing(output.metrics, self._first_at)
+
+
+def _timing(metrics: "RequestStateStats", first_at: float) -> Timing:
+    """The engine's own clock says how long each phase took; `first_at` is ours where it does not say."""
+    measured = metrics.first_token_latency
+    return Timing(
+        first_at=round(metrics.arrival_time + measured if measured else first_at, 4),
+        queue_ms=_ms(metrics.queued_ts, metrics.scheduled_ts),
+        prefill_ms=_ms(metrics.scheduled_ts, metrics.first_token_ts),
+        decode_ms=_ms(metrics.first_token_ts, metrics.last_token_ts),
+    )
+
+
+def _ms(start: float, end: float) -> float:
+    return round(max(0.0, end - start) * 1000, 3)
+
+
+def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) -> "SamplingParams":
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+    whole = not stream and request.n == 1
+    guided = None
+    if request.schema is not None:
+        guided = StructuredOutputsParams(json=request.schema)
+    return SamplingParams(
+        n=request.n,
+        temperature=request.temperature,
+        max_tokens=max_tokens,
+        stop=request.stop or None,
+        seed=request.seed,
+        structured_outputs=guided,
+        output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """The hash of an adapter's weights and of what they are for; raises SettingsError where it cannot be read."""
+    digest = blake2b(digest_size=6)
+    try:
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            with (folder / name).open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+    except OSError as error:
+        raise SettingsError(f"models.yaml: adapter {folder}: {error.strerror}: {Path(error.filename).name}") from None
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""One vLLM engine in this process: opened when it is first needed, opened again when it has died.
+
+The engine takes seconds to start, so that happens in a thread: the service's heartbeats go on meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from msgspec import to_builtins
+
+from contracts.item import Message
+from shared.errors import Retryable
+from shared.models import Model
+from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+log = logging.getLogger("penstock.generate.vllm")
+
+
+class Host:
+    """The engine of all models of one `id`: the plain one and its adapters."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.id = models[0].id
+        self._models = models
+        self._engine: AsyncLLM | None = None
+        self._opening = asyncio.Lock()
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # a tokenizer serves one at a time
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and answer may have together."""
+        return max(model.context for model in self._models)
+
+    async def engine(self) -> "AsyncLLM":
+        """The running engine. Raises Retryable where it does not start."""
+        async with self._opening:
+            if self._engine is not None and self._engine.errored:
+                log.error("the engine of %s has died; starting another", self.id)
+                await self._shut()
+            if self._engine is None:
+                self._engine = await asyncio.to_thread(self._opened)
+            return self._engine
+
+    async def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The tokens of a prompt in the model's own chat template."""
+        tokenizer = (await self.engine()).get_tokenizer()
+
+        def tokens() -> list[int]:
+            turns: Any = to_builtins(list(messages))
+            found = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
+            return list(found)
+
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokens)
+
+    async def close(self) -> None:
+        async with self._opening:
+            await self._shut()
+        self._tokenizing.shutdown(wait=False, cancel_futures=True)
+
+    def _opened(self) -> "AsyncLLM":
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        try:
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
+        except (RuntimeError, OSError, MemoryError) as error:
+            raise Retryable(f"the engine of {self.id} does not start: {error}") from error
+
+    def _arguments(self) -> dict[str, Any]:
+        """Ours first, then what the catalogue says: an operator knows the machine."""
+        adapters = [model for model in self._models if model.adapter]
+        ours: dict[str, Any] = {"model": self.id, "max_model_len": self.context, "enable_prefix_caching": True}
+        ours["scheduling_policy"] = "priority"  # a person before a batch
+        # between the tokens of JSON a weak model can write blanks for ever
+        ours["structured_outputs_config"] = {"backend": "guidance", "disable_any_whitespace": True}
+        if adapters:
+            ours |= {"enable_lora": True, "max_loras": len(adapters)}
+        given: dict[str, Any] = {}
+        for model in self._models:
+            given |= model.settings
+        return ours | given
+
+    async def _shut(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            with suppress(RuntimeError):  # it may be dead already
+                await asyncio.to_thread(engine.shutdown)
+
+
+def check_installed(models: Sequence[Model]) -> None:
+    """Raises SettingsError where the catalogue names models that need vLLM and it is not installed, or is misspelt."""
+    try:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+    except ImportError as error:
+        names = ", ".join(model.name for model in models)
+        raise SettingsError(
+            f"models.yaml: {names}: the engine vllm needs `pip install penstock[vllm]`: {error}"
+        ) from None
+    known = AsyncEngineArgs.__dataclass_fields__
+    for model in models:
+        for name in model.settings:
+            if name not in known:
+                raise SettingsError(f"models.yaml: model {model.name!r}: settings.{name}: vLLM has no such argument")

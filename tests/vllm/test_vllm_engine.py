@@ -1,0 +1,230 @@
+"""The vllm engine against a real vLLM: streams, prefix cache and its walls, cancelling, guided output, limits."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from jsonschema import validate
+from msgspec.structs import replace
+
+from contracts.item import Completion, Message
+from services.generate_gpu.app import open_vllm
+from services.generate_gpu.domain.completion import CompletionRequest, Engine
+from services.generate_gpu.domain.salt import salt
+from services.generate_gpu.engines.vllm import Vllm
+from shared.errors import ItemError, Retryable
+from shared.models import Model
+from shared.settings import SettingsError
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
+
+CONTEXT = 2048
+MANUAL = "Section {n}: the policy says what to do in case {n}, and who is to be told about it. "
+SCHEMA: dict[str, object] = {
+    "type": "object",
+    "properties": {"covered": {"type": "boolean"}, "visits": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["covered", "visits"],
+    "additionalProperties": False,
+}
+
+
+def asked(
+    question: str = "What now?", manual: str = "manual", tenant: str = "acme", **fields: object
+) -> CompletionRequest:
+    """About 500 tokens of policy and a question; `manual` makes it another policy."""
+    system = f"{manual}. " + "".join(MANUAL.format(n=n) for n in range(20))
+    request = CompletionRequest([Message("system", system), Message("user", question)], salt=salt(tenant, "rag@1"))
+    return replace(request, **{"max_tokens": 8, **fields})
+
+
+async def one(engine: Engine, request: CompletionRequest) -> Completion:
+    return (await engine.complete(request))[0]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    for _ in range(400):
+        if true():
+            return
+        await asyncio.sleep(0.025)
+    raise AssertionError("it did not become true within 10 s")
+
+
+def unfinished(engine: Engine) -> int:
+    assert isinstance(engine, Vllm)
+    running = engine._host._engine
+    return 0 if running is None else running.get_num_unfinished_requests()
+
+
+async def test_a_stream_is_in_order_and_complete(plain: Engine) -> None:
+    pieces: list[tuple[str, int]] = []
+
+    async def keep(text: str, tokens: int = 0, /) -> None:
+        pieces.append((text, tokens))
+
+    request = asked("Tell me a story.", max_tokens=40, seed=3, temperature=1.0)
+    (streamed,) = await plain.complete(request, keep)
+    assert len(pieces) > 5
+    assert streamed.text == "".join(text for text, _ in pieces)
+    assert streamed.usage.completion_tokens == sum(tokens for _, tokens in pieces)
+    whole = await one(plain, request)
+    assert whole.text == streamed.text
+
+
+async def test_a_stream_says_how_long_each_phase_took(plain: Engine) -> None:
+    done = await one(plain, asked(max_tokens=12))
+    assert done.timing.first_at > 1e9
+    assert done.timing.prefill_ms > 0
+    assert done.timing.decode_ms > 0
+
+
+async def test_a_prefix_is_computed_once(plain: Engine) -> None:
+    cold = await one(plain, asked("First?", manual="once"))
+    warm = await one(plain, asked("Second?", manual="once"))
+    assert cold.usage.cached_tokens == 0
+    assert warm.usage.cached_tokens > 0.8 * warm.usage.prompt_tokens
+
+
+async def test_no_tenant_is_served_what_another_has_filled(plain: Engine) -> None:
+    request = asked(manual="walls")
+    await one(plain, request)
+    assert (await one(plain, request)).usage.cached_tokens > 0
+    other = await one(plain, replace(request, salt=salt("globex", "rag@1")))
+    assert other.usage.cached_tokens == 0
+
+
+async def test_no_policy_version_is_served_what_another_has_filled(plain: Engine) -> None:
+    request = asked(manual="versions")
+    await one(plain, request)
+    other = await one(plain, replace(request, salt=salt("acme", "rag@2")))
+    assert other.usage.cached_tokens == 0
+
+
+async def test_adapters_answer_differently_and_their_caches_do_not_mix(engines: dict[str, Engine]) -> None:
+    request = asked(manual="adapters", max_tokens=16)
+    answers = {name: await one(engine, request) for name, engine in engines.items()}
+    assert {name: answer.usage.cached_tokens for name, answer in answers.items()} == {"plain": 0, "hr": 0, "finance": 0}
+    assert len({answer.text for answer in answers.values()}) == 3
+    again = {name: await one(engine, request) for name, engine in engines.items()}
+    assert all(answer.usage.cached_tokens > 0 for answer in again.values())
+    assert [answer.text for answer in again.values()] == [answer.text for answer in answers.values()]
+
+
+async def test_samples_differ_and_their_prompt_counts_once(plain: Engine) -> None:
+    found = await plain.complete(asked("Sample.", manual="samples", n=4, temperature=1.0))
+    assert len({completion.text for completion in found}) == 4
+    assert found[0].usage.cached_tokens == 0
+    assert found[0].usage.completion_tokens == 32
+    assert sum(completion.usage.calls for completion in found) == 1
+
+
+async def test_the_same_seed_says_the_same(plain: Engine) -> None:
+    texts = [(await one(plain, asked(temperature=1.0, seed=seed))).text for seed in (7, 7, 8)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+async def test_a_stop_word_ends_the_text(plain: Engine) -> None:
+    request = asked(max_tokens=30, temperature=1.0, seed=5)
+    whole = (await one(plain, request)).text
+    stop = next(whole[at : at + 3] for at in range(4, len(whole)) if whole.index(whole[at : at + 3]) == at)
+    done = await one(plain, replace(request, stop=[stop]))
+    assert done.text == whole[: whole.index(stop)]
+    assert done.finish_reason == "stop"
+
+
+async def test_output_fits_the_schema(plain: Engine) -> None:
+    for seed in range(3):
+        done = await one(plain, asked(schema=SCHEMA, temperature=1.0, seed=seed, max_tokens=64))
+        validate(json.loads(done.text), SCHEMA)
+
+
+async def test_a_schema_that_cannot_be_kept_to_fails_the_item(plain: Engine) -> None:
+    with pytest.raises(ItemError) as caught:
+        await one(
+            plain, asked(schema={"type": "object", "properties": {"a": {"type": "string", "pattern": "(?<=x)["}}})
+        )
+    assert caught.value.code == "malformed"
+    assert "'plain' refuses the request" in str(caught.value)
+
+
+async def test_a_prompt_longer_than_the_window_fails_the_item(plain: Engine) -> None:
+    request = CompletionRequest([Message("user", "far too long " * CONTEXT)])
+    with pytest.raises(ItemError, match="the model 'plain' takes 2048 with the answer") as caught:
+        await plain.complete(request)
+    assert caught.value.code == "too_large"
+
+
+async def test_a_model_that_never_stops_is_stopped(plain: Engine) -> None:
+    """A schema keeps it from ending its text by itself."""
+    endless: dict[str, object] = {"type": "array", "items": {"type": "integer"}, "minItems": 100_000}
+    done = await one(plain, asked(schema=endless, max_tokens=10_000_000))
+    assert done.usage.prompt_tokens + done.usage.completion_tokens == CONTEXT
+    assert done.finish_reason == "length"
+
+
+async def test_a_call_that_nobody_waits_for_is_aborted_in_the_engine(plain: Engine) -> None:
+    call = asyncio.create_task(plain.complete(asked("Go on.", max_tokens=1500)))
+    await until(lambda: unfinished(plain) == 1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await until(lambda: unfinished(plain) == 0)
+
+
+async def test_a_reader_that_fails_frees_the_engine(plain: Engine) -> None:
+    async def broken(text: str, tokens: int = 0, /) -> None:
+        raise Retryable("the reader is gone")
+
+    with pytest.raises(Retryable, match="the reader is gone"):
+        await plain.complete(asked(max_tokens=1500), broken)
+    await until(lambda: unfinished(plain) == 0)
+
+
+async def test_many_calls_run_in_one_batch(plain: Engine) -> None:
+    calls = [asyncio.create_task(one(plain, asked(f"Question {n}?", manual="batch", max_tokens=30))) for n in range(8)]
+    most = 0
+    while not all(call.done() for call in calls):
+        most = max(most, unfinished(plain))
+        await asyncio.sleep(0.01)
+    assert most == 8
+    assert all(call.result().text for call in calls)
+
+
+async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Model]) -> None:
+    engine = open_vllm(models[:1])["plain"]
+    try:
+        await one(engine, asked())
+        call = asyncio.create_task(engine.complete(asked(max_tokens=1500)))
+        await until(lambda: unfinished(engine) == 1)
+        _kill_core(engine)
+        with pytest.raises(Retryable, match="the engine of the model 'plain' has died"):
+            await call
+        assert (await one(engine, asked())).usage.cached_tokens == 0
+    finally:
+        await engine.close()
+
+
+def _kill_core(engine: Engine) -> None:
+    """The newest engine core among our children, with its workers."""
+    assert isinstance(engine, Vllm)
+    children = psutil.Process().children(recursive=True)
+    cores = [child for child in children if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name()]
+    newest = max(cores, key=lambda child: child.create_time())
+    for process in [newest, *newest.children(recursive=True)]:
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def test_an_adapter_without_weights_is_named(folder: Path, models: list[Model]) -> None:
+    broken = models[0].model_copy(update={"name": "broken", "adapter": str(folder / "tiny")})
+    with pytest.raises(SettingsError, match=r"adapter .*tiny: No such file.*adapter_config\.json"):
+        open_vllm([broken])
+
+
+def test_a_setting_that_vllm_does_not_know_is_named(models: list[Model]) -> None:
+    broken = models[0].model_copy(update={"settings": {"no_such_thing": 1}})
+    with pytest.raises(SettingsError, match=r"model 'plain': settings\.no_such_thing: vLLM has no such argument"):
+        open_vllm([broken])
