@@ -6,6 +6,7 @@ All are read, compiled and checked at the start, so that a broken prompt stops t
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 import yaml
@@ -23,6 +24,10 @@ FOLDER = Path(__file__).parent.parent / "prompts"
 GIVEN = frozenset(
     ["question", "query", "context", "document", "passages", "parts", "part", "draft", "findings", "schema", "history"]
 )  # what `render.given` gives to every template; all other variables come from the item
+
+
+MOVING = GIVEN - {"schema"}
+"""What a system prompt may not speak of: it comes first, and should be the same for as many questions as can be."""
 
 
 class PromptError(PenstockError):
@@ -50,6 +55,7 @@ class Prompt:
     user: Template
     about: About
     schema: dict[str, object] | None = None
+    digest: str = ""  # of name, version and templates: another text is another policy version
 
     @property
     def ref(self) -> str:
@@ -101,17 +107,31 @@ def _load(place: Path, environment: ImmutableSandboxedEnvironment) -> Prompt:
     return Prompt(
         name=name,
         version=int(version),
-        system=_template(place / "system.md", environment, about),
+        digest=_digest(place),
+        system=_template(place / "system.md", environment, about, MOVING),
         user=_template(place / "user.md", environment, about),
         about=about,
         schema=_schema(place / "schema.json"),
     )
 
 
-def _template(file: Path, environment: ImmutableSandboxedEnvironment, about: About) -> Template:
+def _digest(place: Path) -> str:
+    digest = blake2b(f"{place.parent.name}@{place.name}".encode(), digest_size=8)
+    for file in sorted(place.iterdir()):
+        digest.update(b"\0" + file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _template(
+    file: Path, environment: ImmutableSandboxedEnvironment, about: About, barred: frozenset[str] = frozenset()
+) -> Template:
     try:
         source = file.read_text(encoding="utf-8")
-        unknown = meta.find_undeclared_variables(environment.parse(source)) - GIVEN - about.variables.keys()
+        used = meta.find_undeclared_variables(environment.parse(source))
+        if moving := used & barred:
+            reason = "differs from question to question, which would hide the prefix from the engine's cache"
+            raise PromptError(f"{file}: {sorted(moving)[0]!r} {reason}; use it in user.md")
+        unknown = used - GIVEN - about.variables.keys()
         if unknown:
             raise PromptError(f"{file}: meta.yaml does not explain the variable {sorted(unknown)[0]!r}")
         return environment.from_string(source)
