@@ -19,7 +19,7 @@ class Settings:
     gap_s: float = 1.5  # between two faults, at least
     ack_wait_s: float = 10.0  # after which a dead worker's message is delivered again
     model_faults: float = 0.03  # share of the model's calls that go wrong
-    skew: str = "generate_gpu=60,judge=-60"  # seconds by which clocks are wrong
+    skew: str = "generate_gpu=60,judge=-60,route=-60"  # seconds by which clocks are wrong
     stuck_s: float = 150.0  # without a new result: then the job is given up
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import nats
 from nats.errors import Error as NatsError
 
 from client.client import Penstock
@@ -26,7 +27,7 @@ from loadtest.chaos.outcome import Outcome, Progress, Settings, errors
 from loadtest.chaos.plan import faults
 from loadtest.chaos.saboteur import Saboteur
 from loadtest.chaos.verdict import Found, verdict
-from shared.bus import answered
+from shared.bus import Bus, answered
 from shared.errors import PenstockError
 
 LIBRARY = Path(__file__).parents[2] / "samples" / "library"
@@ -52,10 +53,23 @@ async def run(settings: Settings, watch: Callable[[Progress], None]) -> Outcome:
             try:
                 with _environment(settings, model, Path(folder)):
                     info = await asyncio.to_thread(up, data, READY_S)
-                async with await Penstock.connect(info.nats_url) as penstock:
-                    return await _Run(settings, info, penstock, model, watch).through()
+                async with await Penstock.connect(info.nats_url) as penstock, _operator(info) as bus:
+                    return await _Run(settings, info, penstock, bus, model, watch).through()
             finally:
                 await asyncio.to_thread(down, data)
+
+
+@asynccontextmanager
+async def _operator(info: StackInfo) -> AsyncIterator[Bus]:
+    """A connection that sees all streams, not those of one tenant alone."""
+    url: str = getattr(info, "operator_url", info.nats_url)
+    nc = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.5, error_cb=_quiet)
+    yield Bus.on(nc)
+    await nc.close()
+
+
+async def _quiet(_: Exception) -> None:
+    """Connections are cut on purpose."""
 
 
 @contextmanager
@@ -84,6 +98,7 @@ class _Run:
     settings: Settings
     info: StackInfo
     penstock: Penstock
+    bus: Bus
     model: ChaoticModel
     watch: Callable[[Progress], None]
     progress: Progress = field(default_factory=Progress)
@@ -162,20 +177,20 @@ class _Run:
             self.watch(self.progress)
 
     async def _shards(self) -> int:
-        opened = await self.penstock.bus.last(RESULTS, subjects.result(self.penstock.tenant, JOB, "open"))
+        opened = await self.bus.last(RESULTS, subjects.result(self.penstock.tenant, JOB, "open"))
         return msgspec.json.decode(opened.data or b"", type=JobOpened).shards if opened else 1
 
     async def _messages(self) -> dict[str, int]:
         """How many messages each subject of the job's results has, by the subject's last token."""
         wanted = subjects.result(self.penstock.tenant, JOB, "*")
-        info = await answered(self.penstock.bus.js.stream_info(RESULTS.name, subjects_filter=wanted))
+        info = await answered(self.bus.js.stream_info(RESULTS.name, subjects_filter=wanted))
         return {name.rpartition(".")[2]: count for name, count in (info.state.subjects or {}).items()}
 
     async def _until_quiet(self) -> None:
         """Redelivered and repeated work may still come in: none of it may change anything."""
         until = time.monotonic() + 3 * self.settings.ack_wait_s + 20
         while time.monotonic() < until:
-            state = (await answered(self.penstock.bus.js.stream_info(WORK.name))).state
+            state = (await answered(self.bus.js.stream_info(WORK.name))).state
             if state.messages == 0:
                 return
             await asyncio.sleep(_LOOK_S)
@@ -183,7 +198,7 @@ class _Run:
     async def _outcome(self, report: JobReport | None, began: float, last: float, ended: float) -> Outcome:
         shards = [shard async for shard in self.penstock.stored_results(JOB)]
         found = Found(report, shards, await self._messages())
-        dead = (await answered(self.penstock.bus.js.stream_info(DEAD.name))).state.messages
+        dead = (await answered(self.bus.js.stream_info(DEAD.name))).state.messages
         reasons = Counter(f"{i.failure.code}: {i.failure.reason}" for s in shards for i in s.items if i.failure)
         return Outcome(
             verdict(self.settings.items, found), self.progress, self.model, ended - began, self.progress.slowest_s,
