@@ -29,6 +29,10 @@ class Hop(Struct, frozen=True, omit_defaults=True):
     replica: str = ""
     trace: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    ttft_ms: float = 0.0  # generate: from the job's submission to the first token, mean over the items
+    engine_queue_ms: float = 0.0  # … of it in the engine's own queue
+    prefill_ms: float = 0.0  # … and for the prompt
+    decode_ms: float = 0.0  # from the first token to the last
     v: int = 1
 
 

@@ -1,5 +1,6 @@
 """The audit log: one record of every step in `events.<tenant>.<job>`, and the same in spans and histograms."""
 
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,13 +10,13 @@ import msgspec
 
 from contracts import subjects
 from contracts.events import Hop
-from contracts.item import Item, Usage
+from contracts.item import Item, Timing, Usage
 from contracts.steps import AnyStep, Generate
 from contracts.task import Task
 from shared.bus import Bus
 from shared.delivery import Delivery
 from shared.errors import PenstockError
-from shared.telemetry import Telemetry, failed, trace_id
+from shared.telemetry import LANE, MODEL, Telemetry, failed, trace_id
 
 
 @dataclass
@@ -53,6 +54,8 @@ class Audit:
                 failed(span, error)
                 raise
             finally:
+                for first in firsts(task, record.after) if name == "generate" else ():
+                    self.telemetry.first_token_seconds.record(first / 1000, {MODEL: model, LANE: task.lane})
                 took = (time.perf_counter() - started) * 1000
                 hop = self._hop(task, name, items, record)
                 await self._write(
@@ -61,7 +64,7 @@ class Audit:
                         model=model, usage=usage, error=error, trace=trace_id(),
                     )
                 )  # fmt: skip
-        self.telemetry.queue_seconds.record(queued / 1000, {"penstock.lane": task.lane})
+        self.telemetry.queue_seconds.record(queued / 1000, {LANE: task.lane})
 
     async def opened(self, parent: Task, delivery: Delivery, items: int, failed: int, began: float) -> None:
         """The record of a job's opening; `began` is the reading of time.perf_counter() when it began."""
@@ -76,6 +79,7 @@ class Audit:
 
     def _hop(self, task: Task, name: str, items: list[Item], record: Record) -> Hop:
         after = record.after
+        ttft, waited, prefill, decode = _timing(task, after) if name == "generate" else (0.0, 0.0, 0.0, 0.0)
         return Hop(
             tenant=task.tenant,
             job=task.job,
@@ -89,6 +93,10 @@ class Audit:
             prompt=next((item.prompt for item in after if item.prompt), ""),
             passages=sum(len(item.passages) for item in after),
             replica=self.replica,
+            ttft_ms=ttft,
+            engine_queue_ms=waited,
+            prefill_ms=prefill,
+            decode_ms=decode,
         )
 
     async def _write(self, hop: Hop) -> None:
@@ -97,3 +105,29 @@ class Audit:
             msgspec.json.encode(hop),
             headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.step}.{hop.attempt}"},
         )
+
+
+def firsts(task: Task, items: list[Item]) -> list[float]:
+    """Milliseconds from the job's submission to the first token of each item, where the engine says when it came."""
+    if not task.submitted_at:
+        return []
+    return [max(0.0, (timing.first_at - task.submitted_at) * 1000) for timing in _timings(items) if timing.first_at]
+
+
+def _timing(task: Task, items: list[Item]) -> tuple[float, float, float, float]:
+    """Means over the items: to the first token, in the engine's queue, for the prompt, for the rest."""
+    timings = _timings(items)
+    return (
+        _mean(firsts(task, items)),
+        _mean([timing.queue_ms for timing in timings if timing.prefill_ms]),
+        _mean([timing.prefill_ms for timing in timings if timing.prefill_ms]),
+        _mean([timing.decode_ms for timing in timings if timing.prefill_ms]),
+    )
+
+
+def _timings(items: list[Item]) -> list[Timing]:
+    return [item.completions[0].timing for item in items if item.alive and item.completions]
+
+
+def _mean(values: list[float]) -> float:
+    return round(statistics.fmean(values), 3) if values else 0.0

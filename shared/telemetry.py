@@ -30,6 +30,7 @@ OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 TENANT = "penstock.tenant"
 PATTERN = "penstock.pattern"
 STEP = "penstock.step"
+LANE = "penstock.lane"
 ATTEMPT = "penstock.attempt"
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -44,6 +45,7 @@ class Telemetry:
     hop_seconds: Histogram
     queue_seconds: Histogram
     tokens: Histogram
+    first_token_seconds: Histogram
     _providers: list[TracerProvider | MeterProvider] = field(default_factory=list)
 
     @contextmanager
@@ -106,6 +108,9 @@ def start(service: str, otlp: str, replica: str) -> Telemetry:
         hop_seconds=meter.create_histogram("messaging.process.duration", "s", "time a step took"),
         queue_seconds=meter.create_histogram("penstock.queue.duration", "s", "time a task waited in its queue"),
         tokens=meter.create_histogram("gen_ai.client.token.usage", "{token}", "tokens of model calls"),
+        first_token_seconds=meter.create_histogram(
+            "gen_ai.server.time_to_first_token", "s", "from a job's submission to the first token of an item"
+        ),
         _providers=[tracers, meters],
     )
 

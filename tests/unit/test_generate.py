@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from contracts.task import Task
 from services.generate_gpu.adapters.ledger import MemoryLedger
 from services.generate_gpu.domain.completion import Engine
 from services.generate_gpu.domain.ledger import Entry, Paid
+from services.generate_gpu.domain.stream import TokenStream
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
@@ -385,3 +387,24 @@ async def test_the_ledger_forgets_nothing_that_was_paid_before_a_crash(bench: Be
     done = await bench.run(task)
     assert [one.answer.text for one in done if one.answer] == ["paid", "anew"]
     assert isinstance((await bench.ledger.read(task.id, 0))[1], Paid)
+
+
+async def test_a_stream_says_when_its_first_piece_came_and_counts_tokens_where_the_engine_does(bench: Bench) -> None:
+    before = time.time()
+    bench.model.when("question", "Thirty days a year.")
+    (done,) = await bench.run(shard(item(0)), stream=True)
+    assert before < done.completions[0].timing.first_at < time.time()
+    (quiet,) = await bench.run(shard(item(0), hop=1))
+    assert quiet.completions[0].timing.first_at == 0
+
+
+async def test_what_an_attempt_has_sent_is_counted_in_tokens(bench: Bench) -> None:
+    stream = TokenStream(bench.listener, "tokens.acme.j1.0")
+    await stream.send("One ", 1)
+    await stream.send("", 2)  # half a letter: its tokens count with the next piece
+    await stream.send("two", 1)
+    stream.again(2)
+    await stream.send("Three", 1)
+    await stream.close("stop")
+    heard = [(delta.attempt, delta.index, delta.text, delta.tokens) for _, delta in bench.listener.heard]
+    assert heard == [(1, 0, "One ", 1), (1, 1, "two", 4), (2, 0, "Three", 1), (2, 1, "", 1)]

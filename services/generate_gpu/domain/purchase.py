@@ -84,13 +84,21 @@ class Purchase:
         if self.stream is not None:
             self.stream.again(attempt)
         try:
-            return await self.engine.complete(request, self.stream.send if self.stream is not None else None)
+            found = await self.engine.complete(request, self.stream.send if self.stream is not None else None)
         except Retryable as error:
             self.paid = replace(self.paid, failures=self.paid.failures + 1)
             await self._book()
             if self.paid.failures >= self.tries:
                 raise ItemError("upstream", f"given up after {self.paid.failures} calls: {error}") from None
             raise
+        return self._timed(found)
+
+    def _timed(self, found: list[Completion]) -> list[Completion]:
+        """When the first piece came, where only the stream knows."""
+        if self.stream is None or not self.stream.first_at or found[0].timing.first_at:
+            return found
+        timing = replace(found[0].timing, first_at=self.stream.first_at)
+        return [replace(found[0], timing=timing), *found[1:]]
 
     async def _book(self) -> None:
         """One writing at a time, so that the last one has everything. What cannot be booked is used all the same."""

@@ -1,0 +1,29 @@
+"""Time to first token in the audit log: from the job's submission, over the items that have one."""
+
+from msgspec.structs import replace
+
+from contracts.item import Completion, Failure, Item, Timing
+from contracts.task import Task
+from shared.audit import firsts
+
+TASK = Task(
+    id="a/j/0", tenant="a", job="j", pattern="rag", items=[], steps=[], group="a/j", index=0, submitted_at=100.0
+)
+
+
+def item(n: int, first_at: float) -> Item:
+    return Item(n=n, completions=[Completion("yes", "m", timing=Timing(first_at=first_at))])
+
+
+def test_it_is_counted_from_the_submission_and_not_from_the_engine() -> None:
+    assert firsts(TASK, [item(0, 100.25), item(1, 101.0)]) == [250.0, 1000.0]
+
+
+def test_what_is_not_known_or_failed_does_not_count() -> None:
+    dead = replace(item(2, 101.0), failure=Failure("upstream", "away"))
+    assert firsts(TASK, [item(0, 0.0), Item(n=1), dead]) == []
+    assert firsts(replace(TASK, submitted_at=0.0), [item(0, 101.0)]) == []
+
+
+def test_clocks_that_differ_give_no_negative_time() -> None:
+    assert firsts(TASK, [item(0, 99.9)]) == [0.0]
