@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 from uuid import uuid4
 
@@ -51,7 +51,7 @@ for _provider in _STARTED._providers:
 
 
 def telemetry_of(service: str) -> Telemetry:
-    return Telemetry(service, _STARTED.tracer, _STARTED.hop_seconds, _STARTED.queue_seconds, _STARTED.tokens)
+    return replace(_STARTED, service=service, _providers=[])
 
 
 class RerankSettings(ServiceSettings):
