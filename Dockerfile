@@ -1,4 +1,5 @@
-# One image for every service; `--target generate-gpu` adds vLLM. Non-root, and nothing is written outside /data and /tmp.
+# Target `service`: one image for every service. Target `generate-gpu`: the same with vLLM.
+# Non-root, and nothing is written outside /data and /tmp.
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/penstock
@@ -31,5 +32,3 @@ USER root
 RUN python -m ensurepip && python -m pip install --no-cache-dir "vllm>=0.32,<0.33"
 USER 10001
 CMD ["services.generate_gpu.app"]
-
-FROM service
