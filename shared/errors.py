@@ -1,6 +1,8 @@
 """The class of an error decides what becomes of a message; `shared.worker` carries it out."""
 
-from contracts.item import Failure, FailureCode
+from collections.abc import Sequence
+
+from contracts.item import Failure, FailureCode, Item
 
 
 class PenstockError(Exception):
@@ -10,12 +12,14 @@ class PenstockError(Exception):
 class Retryable(PenstockError):
     """It may go better next time: a timeout, 429, 5xx, a lost connection. The message comes back after a pause.
 
-    `after` is how many seconds the other side asked us to wait, if it did.
+    `after` is how many seconds the other side asked us to wait, if it did. `settled` is what becomes of the items where
+    the message may not come again: those that are done go on, the others have failed. Without it all of them fail.
     """
 
-    def __init__(self, reason: str, *, after: float | None = None) -> None:
+    def __init__(self, reason: str, *, after: float | None = None, settled: Sequence[Item] | None = None) -> None:
         super().__init__(reason)
         self.after = after
+        self.settled = settled
 
 
 class QueueFull(Retryable):

@@ -169,7 +169,12 @@ class Worker:
             raise Poison(f"{self.service} has no handler for the step {type(step).__name__}")
         living = [item for item in task.items if item.alive]
         async with self.audit.step(task, step, delivery, living) as record:
-            result = await handler(msgspec.structs.replace(task, items=living), step)
+            try:
+                result = await handler(msgspec.structs.replace(task, items=living), step)
+            except Retryable as error:
+                if error.settled is None or delivery.attempt < self.settings.attempts:
+                    raise
+                result = error.settled
             outcome = result if isinstance(result, Outcome) else Advance(result)
             if isinstance(outcome, Advance | Spread) and living:
                 if len(outcome.items) != len(living):

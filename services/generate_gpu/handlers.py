@@ -54,10 +54,20 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
     if bench.engine.instant and not step.stream and step.schema is None:
         return [await bench.at_once(item) for item in task.items]
     results = await asyncio.gather(*(bench.settle(item) for item in task.items))
-    again = [result for result in results if isinstance(result, Retryable)]
+    settled = [result.failed if isinstance(result, _Again) else result for result in results]
+    again = [result.error for result in results if isinstance(result, _Again)]
     if again:
-        raise max(again, key=lambda error: error.after or 0.0)
-    return [result for result in results if isinstance(result, Item)]
+        worst = max(again, key=lambda error: error.after or 0.0)
+        raise Retryable(str(worst), after=worst.after, settled=settled) from worst
+    return settled
+
+
+@dataclass(frozen=True)
+class _Again:
+    """An item whose call may go better later, and what it is where there is no later."""
+
+    error: Retryable
+    failed: Item
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class _Bench:
         completions = await self.engine.complete(self._request(item))
         return charged(answered(item, completions, self.step.n), completions[0].usage)
 
-    async def settle(self, item: Item) -> Item | Retryable:
+    async def settle(self, item: Item) -> Item | _Again:
         async with self.gate:
             stream = self._stream(item)
             entry = Entry(self.task.id, self.task.hop, item.n)
@@ -90,7 +100,8 @@ class _Bench:
             except ItemError as error:
                 done = replace(item, failure=error.failure(SERVICE))
             except Retryable as error:
-                return error
+                failed = replace(item, failure=Failure("upstream", f"given up: {error}", SERVICE))
+                return _Again(error, charged(failed, self._priced(purchase.usage)))
             if stream is not None:
                 await stream.close(_finish(done))
             return charged(done, self._priced(purchase.usage))

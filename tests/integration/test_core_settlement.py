@@ -54,6 +54,22 @@ async def test_retryable_comes_back_after_a_pause_and_then_succeeds(core: Core) 
     assert await core.dead() == []
 
 
+async def test_at_the_last_attempt_what_is_settled_goes_on(core: Core) -> None:
+    """A handler that knows what becomes of each item loses none that is done to one that is not."""
+    await core.route()
+    settled = [
+        msgspec.structs.replace(question(0), answer=Answer("paid for")),
+        msgspec.structs.replace(question(1), failure=Failure("upstream", "given up: 500", "rerank")),
+    ]
+    script = Script(*(Retryable("500", settled=settled) for _ in range(3)))
+    await core.rerank(script, RerankSettings(attempts=2, ack_wait_s=2))
+    await core.start_job([Rerank()], [[question(0), question(1)]])
+    report = await core.report()
+    assert (len(script.calls), report.succeeded, report.failed, report.reasons) == (2, 1, 1, {"upstream": 1})
+    assert report.failures[0].reason == "given up: 500"
+    assert await core.dead() == []
+
+
 async def test_the_pause_that_the_other_side_asked_for_is_kept(core: Core) -> None:
     script = Script(Retryable("429", after=1.0))
     await core.rerank(script)

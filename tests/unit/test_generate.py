@@ -174,6 +174,22 @@ async def test_an_item_that_fails_as_often_as_a_task_is_delivered_fails_alone(be
     assert bench.model.calls("question 0") == 1
 
 
+async def test_at_the_last_attempt_what_is_paid_for_goes_on_and_the_rest_has_failed(
+    bench: Bench,
+) -> None:
+    bench.model.when("question 1", Reply("broken", status=500))
+    bench.model.when("question", "fine")
+    with pytest.raises(Retryable) as caught:
+        await bench.run(shard(item(0), item(1), item(2)))
+    assert caught.value.settled is not None
+    first, second, third = caught.value.settled
+    assert (first.alive, second.alive, third.alive) == (True, False, True)
+    assert second.failure is not None
+    assert second.failure.code == "upstream"
+    assert second.failure.reason == "given up: the model 'large' answered 500: broken"
+    assert (first.usage.calls, second.usage.calls) == (1, 0)
+
+
 async def test_several_samples_are_completions_without_an_answer(bench: Bench) -> None:
     bench.model.when("question", Reply(texts=["a", "b", "c"]))
     (done,) = await bench.run(shard(item(0)), n=3)
