@@ -66,7 +66,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-million bench-ask bench-retrieval chaos
+.PHONY: bench-fanout bench-million bench-ask load load-limit bench-retrieval chaos
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -75,6 +75,12 @@ bench-million: setup ## A million no-op items in windows: items/s against 50,000
 
 bench-ask: setup ## Latency of one question over all hops, with the breakdown by hop
 	@$(BIN)/python -m loadtest.bench_ask $(ARGS)
+
+load: setup ## Locust for a minute on a stack of its own: people who ask, people who read along, batches; by lane and by hop
+	@$(BIN)/python -m loadtest.load $(ARGS)
+
+load-limit: setup ## The most asks a second whose p95 stays under P95_MS (100)
+	@$(BIN)/python -m loadtest.load --p95-ms $(or $(P95_MS),100) $(ARGS)
 
 bench-retrieval: setup ## Query latency over 100,000 chunks
 	@$(BIN)/python -m loadtest.bench_retrieval $(ARGS)
