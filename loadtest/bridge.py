@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Call(Generic[T]):
-    coroutine: Coroutine[Any, Any, T]
+    coroutine: Coroutine[Any, Any, T] | None = None
     done: Event = field(default_factory=Event)
     result: T | None = None
     error: BaseException | None = None
@@ -35,8 +35,9 @@ class Bridge:
         self._finished: deque[_Call[Any]] = deque()
         self._wake = gevent.get_hub().loop.async_()
         self._wake.start(self._deliver)
+        self._stopped: _Call[None] = _Call()
         start_thread = get_original("_thread", "start_new_thread")
-        start_thread(self._loop.run_forever, ())
+        start_thread(self._run, ())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine there; the calling greenlet waits, the others go on. Raises what the coroutine raises."""
@@ -47,8 +48,21 @@ class Bridge:
             raise call.error
         return call.result  # type: ignore[return-value]  # set, where there was no error
 
+    def close(self) -> None:
+        """End the thread: one that still runs while the interpreter goes away may crash it."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stopped.done.wait()
+        self._wake.close()
+
+    def _run(self) -> None:
+        self._loop.run_forever()
+        self._loop.close()
+        self._finished.append(self._stopped)
+        self._wake.send()
+
     def _start(self, call: _Call[Any]) -> None:
         """In the loop's thread."""
+        assert call.coroutine is not None
         task = self._loop.create_task(call.coroutine)
         task.add_done_callback(lambda done: self._note(call, done))
 

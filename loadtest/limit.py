@@ -13,11 +13,11 @@ import msgspec
 from locust import LoadTestShape, constant_throughput, events, task
 from locust.argument_parser import LocustArgumentParser
 
-from loadtest.locustfile import PenstockUser, options_of_penstock
+from loadtest.locustfile import PenstockUser, hang_up, options_of_penstock
 from loadtest.search import STEPS, Search, Step
 from loadtest.visits import ASK, ask
 
-__all__ = ["Limit", "SteadyAsker", "options_of_penstock"]
+__all__ = ["Limit", "SteadyAsker", "hang_up", "options_of_penstock"]
 
 SETTLE_S = 3.0
 STEP_S = 12.0

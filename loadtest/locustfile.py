@@ -50,6 +50,14 @@ class Session:
         return cls.current
 
 
+@events.quit.add_listener
+def hang_up(**_: object) -> None:
+    """After the statistics have been printed."""
+    if (session := Session.current) is not None:
+        session.bridge.call(session.penstock.close())
+        session.bridge.close()
+
+
 class PenstockUser(User):
     """Does one thing again and again, and enters what it took into locust's statistics."""
 

@@ -79,6 +79,7 @@ try:
     bridge.call(twice(7))
 except ValueError as error:
     print(error)
+bridge.close()
 """
 
 
