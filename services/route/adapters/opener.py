@@ -1,5 +1,6 @@
 """Opens jobs: reads submissions from JOBS, refuses what cannot be, and publishes the shards of the rest."""
 
+import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -160,11 +161,12 @@ class Opener:
     async def _claim(self, submission: Submission, opening: Opening) -> bool:
         """Whether there is something to publish: the job's id may belong to another one, and the job may be over."""
         opened = opening.opened(submission.sequence)
-        if not await self._records.claim(opened):
+        claimed, ended = await asyncio.gather(self._records.claim(opened), self._records.ended(opened))
+        if not claimed:
             text = f"job: the id {opened.job!r} is in use by an earlier submission; choose another one"
             await self._reject(submission, str(submission.sequence), text)
             return False
-        return not await self._records.ended(opened)
+        return not ended
 
     async def _publish(self, plan: _Plan) -> int:
         if plan.job.items_claim:
