@@ -66,7 +66,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-million bench-ask load load-limit bench-retrieval chaos
+.PHONY: bench-fanout bench-million bench-ask bench-lanes load load-limit bench-retrieval chaos
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -81,6 +81,9 @@ load: setup ## Locust for a minute on a stack of its own: people who ask, people
 
 load-limit: setup ## The most asks a second whose p95 stays under P95_MS (100)
 	@$(BIN)/python -m loadtest.load --p95-ms $(or $(P95_MS),100) $(ARGS)
+
+bench-lanes: setup ## p95 of an interactive ask, quiet and while a batch of 10,000 runs; fails where it doubles
+	@$(BIN)/python -m loadtest.bench_lanes $(ARGS)
 
 bench-retrieval: setup ## Query latency over 100,000 chunks
 	@$(BIN)/python -m loadtest.bench_retrieval $(ARGS)

@@ -99,7 +99,7 @@ async def _bench(url: str, n: int, warm_up: int) -> tuple[list[float], list[Shar
             report = await ingest(penstock, find_documents([LIBRARY]), lambda: None, lambda _: None)
         if report.failed:
             raise Incomplete(f"the sample library could not be read: {report.reasons}")
-        asker = _Asker(penstock)
+        asker = Asker(penstock)
         await asker.listen()
         for i in range(warm_up):
             await asker.ask(f"warm-{i}", QUESTIONS[i % len(QUESTIONS)])
@@ -112,7 +112,7 @@ async def _bench(url: str, n: int, warm_up: int) -> tuple[list[float], list[Shar
         return times, _shares([await penstock.events(job) for job in jobs])
 
 
-class _Asker:
+class Asker:
     """Publishes one question and waits until its result arrives."""
 
     def __init__(self, penstock: Penstock) -> None:

@@ -34,6 +34,7 @@ from shared.pull import Consumer, Pull
 from shared.results import fail, fail_expired, merge_back
 from shared.settings import ServiceSettings
 from shared.telemetry import Telemetry, trace_headers
+from shared.turns import TURNS
 
 log = logging.getLogger("penstock.worker")
 
@@ -170,7 +171,8 @@ class Worker:
         living = [item for item in task.items if item.alive]
         async with self.audit.step(task, step, delivery, living) as record:
             try:
-                result = await handler(msgspec.structs.replace(task, items=living), step)
+                with TURNS.served(task.lane):
+                    result = await handler(msgspec.structs.replace(task, items=living), step)
             except Retryable as error:
                 if error.settled is None or delivery.attempt < self.settings.attempts:
                     raise

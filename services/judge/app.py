@@ -14,7 +14,7 @@ from shared.service import Runtime, main, service
 async def build(runtime: Runtime[JudgeSettings]) -> AsyncIterator[None]:
     own = runtime.settings.rubrics
     rubrics = load_rubrics(BUILT_IN, *([own] if own else []))
-    runtime.on(Judge, lambda task, step: judge(task.items, step, task.options, rubrics))
+    runtime.on(Judge, lambda task, step: judge(task.items, step, task.options, rubrics, task.lane))
     yield
 
 

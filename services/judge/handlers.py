@@ -6,7 +6,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from contracts.item import Answer, Failure, FailureCode, Item, Verdict
-from contracts.job import Options
+from contracts.job import Lane, Options
 from contracts.steps import Judge
 from services.judge.domain import grounding, vote
 from services.judge.domain.answers import answer_of
@@ -16,6 +16,7 @@ from services.judge.domain.samples import samples
 from services.judge.domain.sources import sources
 from services.judge.domain.statements import is_refusal
 from shared.errors import ItemError
+from shared.turns import TURNS
 
 SERVICE = "judge"
 
@@ -27,7 +28,9 @@ class RubricShelf(Protocol):
         """`name` or `name@version` → `name@version` and the rubric; raises ItemError where there is none."""
 
 
-async def judge(items: Sequence[Item], step: Judge, options: Options, rubrics: RubricShelf) -> list[Item]:
+async def judge(
+    items: Sequence[Item], step: Judge, options: Options, rubrics: RubricShelf, lane: Lane = "interactive"
+) -> list[Item]:
     """Each item with a verdict, in the order given; one that cannot be judged fails alone."""
     checks: dict[str, Callable[[Item], Item]] = {
         "grounding": lambda item: grounded(item, options),
@@ -35,7 +38,11 @@ async def judge(items: Sequence[Item], step: Judge, options: Options, rubrics: R
         "rubric": lambda item: picked(item, step.rubric, rubrics),
         "critique": lambda item: replace(item, verdict=critique_of(item)),
     }
-    return [_or_failed(item, checks[step.check]) for item in items]
+    judged = []
+    for item in items:
+        judged.append(_or_failed(item, checks[step.check]))
+        await TURNS.give_way(lane)
+    return judged
 
 
 def grounded(item: Item, options: Options) -> Item:

@@ -18,6 +18,9 @@ from shared.service import Runtime, main, service
 
 log = logging.getLogger("penstock.retrieve")
 
+BATCH_AT_ONCE = 1
+"""Questions of the batch lane: one uses both cores in turn, and more would be ahead of somebody who waits."""
+
 PAUSE_S = 5.0
 """Between two looks at the log of documents."""
 
@@ -27,7 +30,13 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
     """Open the index, take the steps, and follow the log of documents in the background."""
     library = DocumentLog(runtime.bus)
     async with open_search(runtime.settings, runtime.stack.data) as search:
-        runtime.on(Retrieve, lambda task, step: retrieve(task.items, step, search.finder, tenant=task.tenant))
+        batch = asyncio.Semaphore(BATCH_AT_ONCE)
+        runtime.on(
+            Retrieve,
+            lambda task, step: retrieve(
+                task.items, step, search.finder, tenant=task.tenant, batch=batch if task.lane == "batch" else None
+            ),
+        )
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
         following = asyncio.create_task(follow(library, search))
         following.add_done_callback(_say)

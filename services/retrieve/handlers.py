@@ -11,6 +11,7 @@ from contracts.item import Failure, FailureCode, Item, Passage
 from contracts.steps import Retrieve
 from services.retrieve.domain.ports import Library
 from shared.errors import Poison
+from shared.turns import TURNS
 
 SERVICE = "retrieve"
 
@@ -29,9 +30,22 @@ class Indexes(Protocol):
     async def put_all(self, tenant: str, documents: Sequence[Document]) -> list[bool]: ...
 
 
-async def retrieve(items: Sequence[Item], step: Retrieve, finder: Finds, *, tenant: str) -> list[Item]:
-    """Put the best passages of the tenant's documents into each item; a library without any gives none."""
-    return list(await asyncio.gather(*(_with_passages(item, step, finder, tenant) for item in items)))
+async def retrieve(
+    items: Sequence[Item], step: Retrieve, finder: Finds, *, tenant: str, batch: asyncio.Semaphore | None = None
+) -> list[Item]:
+    """Put the best passages of the tenant's documents into each item; a library without any gives none.
+
+    `batch`, for those of the batch lane: so many questions of all its tasks are worked on at the same time.
+    """
+
+    async def one(item: Item) -> Item:
+        if batch is None:
+            return await _with_passages(item, step, finder, tenant)
+        async with batch:
+            await TURNS.give_way("batch")
+            return await _with_passages(item, step, finder, tenant)
+
+    return list(await asyncio.gather(*(one(item) for item in items)))
 
 
 async def _with_passages(item: Item, step: Retrieve, finder: Finds, tenant: str) -> Item:

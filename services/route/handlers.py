@@ -16,6 +16,7 @@ from services.route.domain.render import render as rendered
 from shared.errors import ItemError
 from shared.models import Catalogue
 from shared.outcome import Advance, Outcome
+from shared.turns import TURNS
 
 FAILURES_IN_REPORT = 1000
 
@@ -24,7 +25,10 @@ async def render(task: Task, step: Render, prompts: Prompts, catalogue: Catalogu
     """Choose the model, render the prompt, and aim the next Generate at the model."""
     model = catalogue.get(step.model or task.options.model)
     prompt = prompts.get(step.prompt)
-    items = [_render_one(item, prompt, task, model.context) for item in task.items]
+    items = []
+    for item in task.items:
+        items.append(_render_one(item, prompt, task, model.context))
+        await TURNS.give_way(task.lane)
     rest: list[AnyStep] = task.steps[1:]
     return Advance(items, aimed(rest, prompt, model.name), skip=len(rest))
 
