@@ -2,8 +2,8 @@
 
 Starts an embedded stack, reads the sample library, asks questions one after the other over all hops, quiet first, then
 with a batch of N questions (10,000) under way, and compares the p95. Where the time went is read from the audit log,
-for both. The batch is cancelled when the questions are done. Exit code 1 where the p95 has grown by the limit or more. The
-last line is JSON.
+for both. The batch is cancelled when the questions are done. Exit code 1 where the p95 has grown by the limit or more.
+The last line is JSON.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The parts of the load tests that can be wrong quietly: the search for a limit, percentiles, the bridge."""
 
+import random
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from contracts.events import Hop
 from loadtest.hops import percentile, shares
 from loadtest.search import Search
+from loadtest.slope import slope
 from loadtest.visits import BATCH
 
 
@@ -56,6 +58,34 @@ def test_hops_are_told_apart_by_lane_service_and_step() -> None:
         ("interactive", "render", 1, 2.0, 4.0, 0),
         ("batch", "open", 1, 4.0, 8.0, 1),
     ]
+
+
+def samples(mb_per_h: float, minutes: int = 30, noise: float = 2.0, start: float = 100.0) -> list[tuple[float, float]]:
+    """One in five seconds, with a sawtooth as of a garbage collector, and a warm-up that does not count."""
+    draw = random.Random(1)
+    found = []
+    for second in range(0, minutes * 60, 5):
+        warm = 30.0 * (second / (minutes * 60) < 0.15) * -1
+        found.append(
+            (float(second), start + warm + mb_per_h * second / 3600 + noise * draw.random() + second % 60 / 30)
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("mb_per_h", "grows"), [(0.0, False), (-20.0, False), (3.0, False), (30.0, True), (60.0, True)]
+)
+def test_memory_that_grows_is_told_from_memory_that_does_not(mb_per_h: float, grows: bool) -> None:
+    found = slope(samples(mb_per_h))
+    assert found.grows == grows
+    assert found.low <= mb_per_h <= found.high
+    assert abs(found.mb_per_h - mb_per_h) < 6
+
+
+def test_one_step_of_a_megabyte_in_a_short_run_is_no_growth() -> None:
+    found = [(float(s), 100.0 + (s > 70)) for s in range(120)]
+    assert not slope(found).grows
+    assert slope([(float(s), 100.0 + s / 4) for s in range(120)]).grows
 
 
 BRIDGED = """
