@@ -7,3 +7,5 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # onnxruntime reports its use to its maker, unless it is told not to before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+VERSION = "0.1.0"

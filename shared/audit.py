@@ -48,7 +48,9 @@ class Audit:
         with self.telemetry.step(task, name) as span:
             try:
                 yield record
-                usage = self.telemetry.used(span, model, items, record.after) if record.after else usage
+                if record.after:
+                    usage = self.telemetry.used(span, task, model, items, record.after)
+                    self.telemetry.learnt(task, items, record.after)
             except PenstockError as failure:
                 error = str(failure)
                 failed(span, error)

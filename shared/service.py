@@ -30,7 +30,7 @@ from contracts.item import Item
 from contracts.steps import Step
 from contracts.subjects import CONTROL
 from contracts.task import Task
-from shared import telemetry
+from shared import VERSION, telemetry
 from shared.audit import Audit
 from shared.bus import Bus
 from shared.cancels import Cancels
@@ -46,7 +46,6 @@ from shared.worker import Worker
 
 log = logging.getLogger("penstock.service")
 
-VERSION = "0.1.0"
 _READY_EVERY_S = 3.0
 _TOLD_TWICE = 143  # the exit code of a process that SIGTERM ended
 DRAIN_S = 15.0
@@ -146,7 +145,7 @@ class _Process(Generic[SettingsT]):
         self._stack = stack
         self._build = build
         self._replica = f"{settings.service}-{os.getpid()}"
-        self._telemetry = telemetry.start(settings.service, stack.otlp, self._replica)
+        self._telemetry = telemetry.start(settings.service, stack.otlp, self._replica, stack.metrics_port)
         self._cancels = Cancels()
         self._runtime: Runtime[SettingsT] | None = None
         self._micro: MicroService | None = None

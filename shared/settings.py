@@ -34,6 +34,7 @@ class StackSettings(BaseSettings):
     models: Path | None = None  # a models.yaml in place of the built-in one
     ready_file: Path | None = None  # written anew every few seconds while the service is ready: for health checks
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
+    metrics_port: int = Field(default=0, ge=0, le=65535)  # where Prometheus finds /metrics; 0: nowhere
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @classmethod

@@ -1,5 +1,5 @@
 """Traces and metrics. All names of spans, attributes and instruments are here, after OpenTelemetry's conventions
-for messaging and for generative AI. Nothing is exported unless an OTLP address is set."""
+for messaging and for generative AI. Nothing is exported unless an OTLP address or a port for Prometheus is set."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from opentelemetry import metrics, trace
-from opentelemetry.metrics import Histogram
+from opentelemetry.metrics import Counter, Histogram, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -17,7 +17,9 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from contracts.item import Item, Usage
-from contracts.task import Task
+from contracts.task import Tally, Task
+from shared import VERSION
+from shared.errors import PenstockError
 
 SYSTEM = "messaging.system"
 DESTINATION = "messaging.destination.name"
@@ -31,7 +33,13 @@ TENANT = "penstock.tenant"
 PATTERN = "penstock.pattern"
 STEP = "penstock.step"
 LANE = "penstock.lane"
+SERVICE = "penstock.service"
 ATTEMPT = "penstock.attempt"
+OUTCOME = "penstock.outcome"  # of an item: succeeded, or the code of its failure
+MODE = "penstock.answer.mode"  # generated, extractive, degraded, refused
+CHECK = "penstock.check"
+PASSED = "penstock.passed"
+ERROR = "error.type"
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -46,6 +54,14 @@ class Telemetry:
     queue_seconds: Histogram
     tokens: Histogram
     first_token_seconds: Histogram
+    cached_tokens: Counter
+    cost: Counter
+    items: Counter
+    answers: Counter
+    verdicts: Counter
+    retries: Counter
+    dead_letters: Counter
+    queue_depths: dict[tuple[str, str], int]  # by service and lane; what is in it is observed as a gauge
     _providers: list[TracerProvider | MeterProvider] = field(default_factory=list)
 
     @contextmanager
@@ -74,27 +90,51 @@ class Telemetry:
             yield span
         self.hop_seconds.record(time.perf_counter() - started, attributes)
 
-    def used(self, span: Span, model: str, before: list[Item], after: list[Item]) -> Usage:
-        """Note the tokens that a step has used: in its span and in the histogram."""
+    def used(self, span: Span, task: Task, model: str, before: list[Item], after: list[Item]) -> Usage:
+        """Note what a step has used: in its span, in the histogram of tokens, and by tenant what it cost."""
         used = _difference(before, after)
         if used.calls:
+            whose = {TENANT: task.tenant, PATTERN: task.pattern, MODEL: model}
+            self.cost.add(used.cost_usd, whose)
+            self.cached_tokens.add(used.cached_tokens, whose)
             span.set_attributes({MODEL: model, INPUT_TOKENS: used.prompt_tokens, OUTPUT_TOKENS: used.completion_tokens})
             self.tokens.record(used.prompt_tokens, {MODEL: model, "gen_ai.token.type": "input"})
             self.tokens.record(used.completion_tokens, {MODEL: model, "gen_ai.token.type": "output"})
         return used
+
+    def learnt(self, task: Task, before: list[Item], after: list[Item]) -> None:
+        """Count the answers and verdicts that a step has added."""
+        for was, item in zip(before, after, strict=True):
+            if item.answer is not None and was.answer is None:
+                self.answers.add(1, {TENANT: task.tenant, PATTERN: task.pattern, MODE: item.answer.mode})
+            if item.verdict is not None and item.verdict is not was.verdict:
+                whose: dict[str, str | bool] = {TENANT: task.tenant, PATTERN: task.pattern}
+                self.verdicts.add(1, {**whose, CHECK: item.verdict.check, PASSED: item.verdict.passed})
+
+    def ended(self, task: Task, counts: Tally) -> None:
+        """Count the items of a job that has its report."""
+        whose = {TENANT: task.tenant, PATTERN: task.pattern}
+        for outcome, count in ({"succeeded": counts.succeeded} | counts.reasons).items():
+            self.items.add(count, {**whose, OUTCOME: outcome})
 
     def close(self) -> None:
         for provider in self._providers:
             provider.shutdown()
 
 
-def start(service: str, otlp: str, replica: str) -> Telemetry:
-    """Set up the SDK for one process; `otlp` is the base address of an OTLP-over-HTTP receiver, or empty."""
+def start(service: str, otlp: str, replica: str, metrics_port: int = 0) -> Telemetry:
+    """Set up the SDK for one process; `otlp` is the base address of an OTLP-over-HTTP receiver, or empty, and
+    `metrics_port` where Prometheus finds `/metrics`, or 0."""
     resource = Resource.create(
-        {"service.name": f"penstock-{service}", "service.namespace": "penstock", "service.instance.id": replica}
+        {
+            "service.name": f"penstock-{service}",
+            "service.namespace": "penstock",
+            "service.instance.id": replica,
+            "service.version": VERSION,
+        }
     )
     tracers = TracerProvider(resource=resource)
-    meters = MeterProvider(resource=resource, metric_readers=_readers(otlp))
+    meters = MeterProvider(resource=resource, metric_readers=_readers(otlp, metrics_port))
     if otlp:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
@@ -102,6 +142,10 @@ def start(service: str, otlp: str, replica: str) -> Telemetry:
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
     meter = meters.get_meter("penstock")
+    depths: dict[tuple[str, str], int] = {}
+    meter.create_observable_gauge(
+        "penstock.queue.depth", [lambda _: _observed(depths)], "{task}", "tasks that wait or are at work"
+    )
     return Telemetry(
         service=service,
         tracer=tracers.get_tracer("penstock"),
@@ -111,6 +155,14 @@ def start(service: str, otlp: str, replica: str) -> Telemetry:
         first_token_seconds=meter.create_histogram(
             "gen_ai.server.time_to_first_token", "s", "from a job's submission to the first token of an item"
         ),
+        cached_tokens=meter.create_counter("penstock.tokens.cached", "{token}", "prompt tokens that came from a cache"),
+        cost=meter.create_counter("penstock.cost", "USD", "what model calls cost"),
+        items=meter.create_counter("penstock.items", "{item}", "items of jobs that have ended"),
+        answers=meter.create_counter("penstock.answers", "{answer}", "answers made, by mode"),
+        verdicts=meter.create_counter("penstock.verdicts", "{verdict}", "what judge found"),
+        retries=meter.create_counter("penstock.retries", "{task}", "tasks that are to come again"),
+        dead_letters=meter.create_counter("penstock.dead_letters", "{task}", "tasks given up"),
+        queue_depths=depths,
         _providers=[tracers, meters],
     )
 
@@ -131,12 +183,27 @@ def failed(span: Span, reason: str) -> None:
     span.set_status(Status(StatusCode.ERROR, reason))
 
 
-def _readers(otlp: str) -> list[PeriodicExportingMetricReader]:
-    if not otlp:
-        return []
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+def _observed(depths: Mapping[tuple[str, str], int]) -> list[Observation]:
+    return [Observation(depth, {SERVICE: service, LANE: lane}) for (service, lane), depth in depths.items()]
 
-    return [PeriodicExportingMetricReader(OTLPMetricExporter(f"{otlp}/v1/metrics"), export_interval_millis=10_000)]
+
+def _readers(otlp: str, port: int) -> list[MetricReader]:
+    readers: list[MetricReader] = []
+    if otlp:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        exporter = OTLPMetricExporter(f"{otlp}/v1/metrics")
+        readers.append(PeriodicExportingMetricReader(exporter, export_interval_millis=10_000))
+    if port:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+        from prometheus_client import start_http_server
+
+        readers.append(PrometheusMetricReader())
+        try:
+            start_http_server(port)
+        except OSError:
+            raise PenstockError(f"PENSTOCK_METRICS_PORT: port {port} is taken by another process") from None
+    return readers
 
 
 def _difference(before: list[Item], after: list[Item]) -> Usage:

@@ -33,7 +33,7 @@ from shared.outcome import Advance, Finished, Outcome, Spread
 from shared.pull import Consumer, Pull
 from shared.results import fail, fail_expired, merge_back
 from shared.settings import ServiceSettings
-from shared.telemetry import Telemetry, trace_headers
+from shared.telemetry import ERROR, Telemetry, trace_headers
 from shared.turns import TURNS
 
 log = logging.getLogger("penstock.worker")
@@ -190,11 +190,13 @@ class Worker:
 
     async def _retry(self, delivery: Delivery, code: FailureCode, reason: str, error: Retryable | None) -> None:
         if delivery.attempt < self.settings.attempts:
+            self.telemetry.retries.add(1, {ERROR: code})
             await delivery.again(error)
         else:
             await self._bury(delivery, code, f"given up after {delivery.attempt} attempts: {reason}")
 
     async def _bury(self, delivery: Delivery, code: FailureCode, reason: str) -> None:
+        self.telemetry.dead_letters.add(1, {ERROR: code})
         try:
             await bury(self.hops, Lost.delivered(delivery), Failure(code, reason, self.service))
         except Retryable as error:

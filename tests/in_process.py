@@ -97,7 +97,7 @@ class Core:
         patterns = Patterns({} if pattern is None else {pattern.name: pattern})
         worker.on(Decide, lambda task, step: handlers.decide(task, step, patterns))
         worker.on(Scatter, lambda task, step: handlers.scatter(task, step, 2))
-        worker.on(Report, Reports(hops or self.hops, self.cancels, Paces(self.redis)).write)
+        worker.on(Report, Reports(hops or self.hops, self.cancels, Paces(self.redis), worker.telemetry).write)
         await worker.start()
         await worker.pull(ALARMS, "route-alarms", alarm(">"), 4)
         self.pulls.append(await GivenUp(hops or self.hops, FullRouteSettings(ack_wait_s=2)).pull())

@@ -10,6 +10,7 @@ from contracts.steps import Decide, Open, Render, Report, Scatter
 from contracts.subjects import ALARMS, alarm
 from services.route import handlers
 from services.route.adapters.asks import Asks
+from services.route.adapters.depths import Depths
 from services.route.adapters.given_up import GivenUp
 from services.route.adapters.opener import Opener
 from services.route.adapters.paces import Paces
@@ -31,7 +32,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     catalogue = load_catalogue(runtime.stack.models)
     paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
     opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
-    reports = Reports(runtime.hops, runtime.cancels, paces)
+    reports = Reports(runtime.hops, runtime.cancels, paces, runtime.telemetry)
     asks = Asks(Bus.on(runtime.bus.nc))  # who waits for a reply is told at once that the queue is full
 
     runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue))
@@ -47,8 +48,10 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
 
     runtime.when_started(begin)
     watching = asyncio.create_task(RedisWatch(runtime.hops, runtime.redis).run())
+    measuring = asyncio.create_task(Depths(runtime.bus, runtime.telemetry).watch())
     yield
     watching.cancel()
+    measuring.cancel()
 
 
 app = service(RouteSettings, build)

@@ -156,7 +156,7 @@ class World:
         worker = self.core.worker(RouteSettings(), self.hops)
         worker.on(Scatter, lambda task, step: handlers.scatter(task, step, SHARD))
         worker.on(Open, self.windows.go_on)
-        worker.on(Report, Reports(self.hops, self.core.cancels, Paces(self.core.redis)).write)
+        worker.on(Report, Reports(self.hops, self.core.cancels, Paces(self.core.redis), worker.telemetry).write)
         return worker
 
     def _rerank(self) -> Worker:

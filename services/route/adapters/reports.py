@@ -17,6 +17,7 @@ from shared.groups import Totals
 from shared.hops import Hops
 from shared.outcome import Finished, Outcome
 from shared.recount import recount
+from shared.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Reports:
     hops: Hops
     cancels: Cancels
     paces: Paces
+    telemetry: Telemetry
 
     async def write(self, task: Task, step: Report) -> Outcome:
         """Write `.done` once; a repeated report changes nothing."""
@@ -42,6 +44,7 @@ class Reports:
             cancelled=self.cancels.reason(task.tenant, task.job) is not None,
         )
         if await self.hops.bus.write_once(subjects.result(task.tenant, task.job, "done"), msgspec.json.encode(done)):
+            self.telemetry.ended(task, totals.tally)
             await self.paces.note(task.pattern, task.options, totals.tally)
         return Finished()
 

@@ -1,0 +1,107 @@
+"""What Prometheus reads: all that alerts and the dashboard ask for is exported, and the rules do as they say."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from servers import free_port
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RULES = DEPLOY / "prometheus" / "rules.yml"
+NAME = re.compile(r"\b(?:penstock|messaging|gen_ai|target)_[A-Za-z_]+")
+
+EVERYTHING = """
+import sys, urllib.request
+from contracts.item import Answer, Item, Usage, Verdict
+from contracts.task import Tally, Task
+from shared import telemetry
+port = int(sys.argv[1])
+found = telemetry.start("route", "", "replica", port)
+item = Item(n=0)
+done = Item(n=0, answer=Answer("x"), verdict=Verdict("grounding", True), usage=Usage(10, 5, 2, 1, 0.1))
+task = Task("t/j/0", "t", "j", "rag", [item], [], "t/j", 0)
+with found.step(task, "generate") as span:
+    found.used(span, task, "m", [item], [done])
+    found.learnt(task, [item], [done])
+found.ended(task, Tally(1, 1, Usage(), {"upstream": 1}))
+found.queue_seconds.record(1, {telemetry.LANE: "batch"})
+found.first_token_seconds.record(1, {telemetry.LANE: "batch"})
+found.retries.add(1, {telemetry.ERROR: "upstream"})
+found.dead_letters.add(1, {telemetry.ERROR: "internal"})
+found.queue_depths["rerank", "batch"] = 3
+print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def exported() -> str:
+    """What a process says of itself that has counted one of everything; a process, since the SDK is set up once."""
+    command = [sys.executable, "-c", EVERYTHING, str(free_port())]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def series(exported: str) -> dict[str, set[str]]:
+    """Names of series with their labels."""
+    found: dict[str, set[str]] = {}
+    for line in exported.splitlines():
+        if match := re.match(r"([A-Za-z_:]+)(?:\{(.*)\})? ", line):
+            found.setdefault(match[1], set()).update(re.findall(r"(\w+)=\"", match[2] or ""))
+    return found
+
+
+def questions() -> dict[str, str]:
+    """Every expression of the rules and of the dashboard, by its name."""
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    panels = json.loads((DEPLOY / "grafana" / "penstock.json").read_text())["panels"]
+    return {rule["alert"]: rule["expr"] for rule in rules} | {
+        panel["title"]: target["expr"] for panel in panels for target in panel["targets"]
+    }
+
+
+@pytest.mark.parametrize("name", questions())
+def test_what_is_asked_for_is_exported(exported: str, name: str) -> None:
+    known, expression = series(exported), questions()[name]
+    labels = {label for found in known.values() for label in found}
+    asked = set(NAME.findall(expression))
+    metrics = {word for word in asked if word in known}
+    unknown = asked - metrics - labels
+    assert not unknown, f"{name}: nothing exports {unknown}"
+    assert metrics or name == "ReplicaGone"  # `up` is Prometheus's own
+    for metric, selector in re.findall(r"(\w+)\{([^}]*)\}", expression):
+        if metric in known:
+            assert set(re.findall(r"(\w+)\s*(?:=|!=|=~|!~)\s*\"", selector)) <= known[metric]
+
+
+def test_every_alert_has_its_place_in_the_runbook() -> None:
+    runbook = (DEPLOY.parent / "docs" / "runbook.md").read_text()
+    for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]:
+        assert f"## {rule['alert']}\n" in runbook
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+
+
+def test_a_port_that_is_taken_is_said_in_a_line() -> None:
+    port = free_port()
+    program = (
+        f"import socket; s = socket.socket(); s.bind(('0.0.0.0', {port})); s.listen()\n"
+        "from shared import telemetry\n"
+        "from shared.errors import PenstockError\n"
+        "try:\n"
+        f"    telemetry.start('route', '', 'r', {port})\n"
+        "except PenstockError as error:\n"
+        "    print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout == f"PENSTOCK_METRICS_PORT: port {port} is taken by another process\n"
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (it comes with Prometheus)")
+def test_the_rules_do_as_they_say() -> None:
+    ended = subprocess.run(
+        ["promtool", "test", "rules", "rules.test.yml"], cwd=RULES.parent, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
