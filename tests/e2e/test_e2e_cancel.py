@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 SCRIPTED = Options(model="scripted")
 HANG = Reply(fault="hang")
+SLOW = Reply("Fine.", delay_s=1.5)
 
 
 @contextmanager
@@ -52,6 +53,43 @@ async def test_a_cancelled_job_says_so_its_calls_are_aborted_and_what_waits_is_n
     assert {failure.reason for failure in report.failures} == {"cancelled: wrong file"}
     await script.until(lambda script: script.aborted == 15 * SLOTS)
     assert script.calls("hang") == 15 * SLOTS
+
+
+@pytest.mark.parametrize("pattern", ["direct", "self-consistency"])
+async def test_a_cancelled_job_costs_nothing_after_a_second_and_its_report_is_final(
+    penstock: Penstock, script: Script, pattern: str
+) -> None:
+    """Under way, waiting in queues, and still to be scattered: all of it ends."""
+    script.when("slow", SLOW)
+    receipt = await penstock.submit(pattern, [Input(question=f"slow {n}") for n in range(200)], SCRIPTED)
+    await script.until(lambda script: script.calls("slow") > 40)
+    await penstock.cancel(receipt.job, "enough")
+    await asyncio.sleep(1)
+    bought = script.calls("slow")
+    report = await penstock.report(receipt, timeout_s=30)
+    assert (report.state, report.size, report.reasons.get("cancelled")) == ("cancelled", 200, report.failed)
+    await _nothing_more_happens(penstock, script, receipt.job, bought)
+    assert script.aborted > 0
+    assert await penstock.find_report(receipt.job) == report
+    assert report.usage.calls <= bought
+
+
+async def test_an_expired_job_costs_nothing_after_a_second_and_its_report_is_final(
+    penstock: Penstock, script: Script
+) -> None:
+    script.when("slow", SLOW)
+    items = [Input(question=f"slow {n}") for n in range(200)]
+    receipt = await penstock.submit("direct", items, SCRIPTED, deadline_s=3)
+    await script.until(lambda script: script.calls("slow") > 40)
+    opened = time.monotonic()
+    report = await penstock.report(receipt, timeout_s=30)
+    await asyncio.sleep(max(0.0, opened + 4 - time.monotonic()))
+    bought = script.calls("slow")
+    assert (report.state, report.size, report.reasons) == ("expired", 200, {"deadline_exceeded": report.failed})
+    assert report.failed
+    await _nothing_more_happens(penstock, script, receipt.job, bought)
+    assert script.aborted > 0
+    assert await penstock.find_report(receipt.job) == report
 
 
 async def test_an_item_past_its_own_deadline_fails_and_the_others_go_on(penstock: Penstock, script: Script) -> None:
@@ -103,6 +141,14 @@ async def test_the_alarm_of_a_scatter_inside_a_job_ends_it_too(
     script.when("next", "Fine.")
     after = await penstock.ask("next", "self-consistency", options=SCRIPTED)
     assert after.answer is not None
+
+
+async def _nothing_more_happens(penstock: Penstock, script: Script, job: str, bought: int) -> None:
+    """For longer than a slow call takes: neither calls nor results."""
+    before = [shard async for shard in penstock.stored_results(job)]
+    await asyncio.sleep(2.5)
+    assert script.calls("slow") == bought
+    assert [shard async for shard in penstock.stored_results(job)] == before
 
 
 async def _first_shard_is_back(penstock: Penstock, job: str) -> None:
