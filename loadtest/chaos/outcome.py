@@ -62,10 +62,15 @@ class Outcome:
 
 
 def errors(data: Path) -> dict[str, list[str]]:
-    """The last lines of each log that speak of a fault of ours."""
+    """What each log says of faults of ours: how many, and the last three; of a traceback its last line."""
     found = {}
     for log in sorted((data / "logs").glob("*.log")):
-        lines = log.read_text(errors="replace").splitlines()
-        if told := [line for line in lines if " ERROR " in line or "Traceback" in line]:
+        told: list[str] = []
+        inside = False  # a traceback, which ends with the first line that is not indented
+        for line in log.read_text(errors="replace").splitlines():
+            if " ERROR " in line or (inside and line.strip() and not line.startswith((" ", "Traceback"))):
+                told.append(line.strip())
+            inside = "Traceback" in line or (inside and (not line.strip() or line.startswith(" ")))
+        if told:
             found[log.stem] = [f"{len(told)} ×", *told[-3:]]
     return found

@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from contracts.item import Answer, Failure, Usage
 from contracts.job import ItemFailure, ItemResult, JobReport, ShardResult
+from loadtest.chaos.outcome import errors
 from loadtest.chaos.plan import faults
 from loadtest.chaos.verdict import Found, verdict
 
@@ -82,3 +84,11 @@ def test_the_plan_is_what_the_seed_says_and_has_every_kind() -> None:
     kinds = Counter(fault.kind for fault in plan)
     assert set(kinds) == {"kill", "kill nats", "kill redis", "redis forgets a second", "redis emptied", "stall"}
     assert len({fault.service for fault in plan if fault.kind == "kill"}) == 7
+
+
+def test_the_last_line_of_a_traceback_is_told(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    told = "2026 INFO a fine\nTraceback (most recent call last):\n  File x\n    y()\nValueError: no\n2026 INFO b fine\n"
+    (tmp_path / "logs" / "route.log").write_text(told + "2026 ERROR c broken\n")
+    (tmp_path / "logs" / "judge.log").write_text("2026 INFO a fine\n")
+    assert errors(tmp_path) == {"route": ["2 ×", "ValueError: no", "2026 ERROR c broken"]}
