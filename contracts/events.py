@@ -45,6 +45,17 @@ class Advisory(Struct, frozen=True):
     deliveries: int
 
 
+class Replica(Struct, frozen=True, omit_defaults=True):
+    """KV `replicas`: what a replica of generate says about itself, every second."""
+
+    name: str
+    models: list[str] = field(default_factory=list)  # those that keep prefixes
+    load: int = 0  # calls that it has taken, those that wait in its engine included
+    slots: int = 1  # calls that it makes progress with at the same time
+    prefixes: list[str] = field(default_factory=list)  # keys of those it has seen last, newest first, at most 64
+    v: int = 1
+
+
 class Cancel(Struct, frozen=True, omit_defaults=True):
     """`control.<tenant>.cancel.<job>`: stop a job; an empty object will do."""
 

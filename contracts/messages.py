@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts import subjects
 from contracts.documents import Document
-from contracts.events import Advisory, Cancel, Hop
+from contracts.events import Advisory, Cancel, Hop, Replica
 from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
 from contracts.steps import AnyStep, Step
@@ -89,6 +89,7 @@ def _named(wildcards: str, *names: str) -> str:
 _ANY_LANE = cast("Lane", "*")
 _WORK = _named(subjects.work_filter("*", _ANY_LANE), "service", "lane")
 _GENERATE = _named(subjects.work_filter("generate", _ANY_LANE), "model", "lane")
+_OF_REPLICA = _named(subjects.work_of("*", _ANY_LANE), "model", "lane", "replica")
 _SCHEDULE = _named(subjects.schedule("*"), "group")
 _ALARM = _named(subjects.alarm("*"), "group")
 _RESULT = _named(subjects.result("*", "*", "*"), "tenant", "job", "shard")
@@ -172,6 +173,7 @@ BETWEEN_SERVICES = (
         readers="services",
         encoding="msgpack",
     ),
+    Contract(Replica, subjects.replica("{replica}"), owner="generate", readers="services", encoding="json"),
     Contract(
         DeadLetter,
         _named(subjects.dead("*"), "service"),
@@ -211,6 +213,7 @@ CONTRACTS = MESSAGES + STEPS
 
 MORE_SUBJECTS: dict[str, tuple[type[Struct], str]] = {
     _GENERATE: (Task, "A task whose next step is Generate: route has chosen the model."),
+    _OF_REPLICA: (Task, "A task whose next step is Generate, for the replica that holds the beginning of its prompt."),
     _SCHEDULE: (Task, "A group's alarm, to be delivered by the server when the group's deadline has passed."),
     _ALARM: (Task, "A group's alarm has gone off: what is missing in the group fails."),
 }

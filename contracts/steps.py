@@ -115,6 +115,8 @@ class Generate(Step, frozen=True):
     seed: int | None = None
     schema: dict[str, object] | None = None  # JSON Schema that the output must fit
     stream: bool = False
+    replica: str = ""  # set by route: who holds the beginning of the prompt; empty: whoever is free
+    prefix: str = ""  # what route calls that beginning, within its tenant
 
 
 class Judge(Step, frozen=True):

@@ -66,7 +66,9 @@ PARKED = Bucket("parked", "kv", ttl_s=7 * DAY)
 CLAIMS = Bucket("claims", "objects", ttl_s=7 * DAY)
 LIBRARY = Bucket("library", "objects")
 """Documents too large for a message of DOCUMENTS: kept as long as their message, so without an age."""
-BUCKETS = (PARKED, CLAIMS, LIBRARY)
+REPLICAS = Bucket("replicas", "kv", ttl_s=3.0)
+"""Who is alive: a replica that has not said so for three seconds is gone, and its waiting work goes to others."""
+BUCKETS = (PARKED, CLAIMS, LIBRARY, REPLICAS)
 
 MSG_ID = "Nats-Msg-Id"
 EXPECT_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
@@ -92,13 +94,24 @@ def ask(tenant: str, pattern: str) -> str:
 def work(step: AnyStep, lane: Lane) -> str:
     """Where a task goes whose next step is this one."""
     if isinstance(step, Generate):
-        return f"work.generate.{step.model or 'default'}.{lane}"
+        subject = f"work.generate.{step.model or 'default'}.{lane}"
+        return f"{subject}.{step.replica}" if step.replica else subject
     return f"work.{step.service}.{lane}"
 
 
 def work_filter(service: str, lane: Lane) -> str:
     """What a service's consumer of a lane listens to."""
     return f"work.generate.*.{lane}" if service == "generate" else f"work.{service}.{lane}"
+
+
+def work_of(replica: str, lane: Lane) -> str:
+    """What one replica of generate listens to besides: the tasks whose prefix it holds."""
+    return f"work.generate.*.{lane}.{replica}"
+
+
+def replica(name: str) -> str:
+    """Where a replica says that it is alive."""
+    return f"$KV.{REPLICAS.name}.{name}"
 
 
 def schedule(group: str) -> str:

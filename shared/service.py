@@ -71,6 +71,7 @@ class Runtime(Generic[SettingsT]):
     replica: str
     started: list[Callable[[MicroService], Awaitable[None]]] = field(default_factory=list)
     pulls: list[Pull] = field(default_factory=list)  # started ones, beside the worker's own
+    leaving: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # before what runs is waited for
 
     def on(self, step: type[StepT], handler: Callable[[Task, StepT], Awaitable[Sequence[Item] | Outcome]]) -> None:
         """Let `handler` take every step of this class; it sees only living items."""
@@ -234,6 +235,7 @@ class _Process(Generic[SettingsT]):
             asyncio.get_running_loop().add_signal_handler(each, self._leave_now)
         if self._micro is not None:
             await self._micro.stop()
+        await asyncio.gather(*(leave() for leave in runtime.leaving))
         await asyncio.gather(runtime.worker.drain(DRAIN_S), *(pull.drain(DRAIN_S) for pull in runtime.pulls))
 
     def _leave_now(self) -> None:

@@ -73,8 +73,11 @@ class Worker:
             slots = self.settings.interactive_slots if lane == "interactive" else self.settings.batch_slots
             await self.pull(WORK, f"{self.service}-{lane}", subjects.work_filter(self.service, lane), slots)
 
-    async def pull(self, stream: Stream, durable: str, subject: str, slots: int) -> None:
-        """Take tasks from a consumer, which is created where it is missing."""
+    async def pull(
+        self, stream: Stream, durable: str, subject: str, slots: int, inactive_s: float | None = None
+    ) -> None:
+        """Take tasks from a consumer, which is created where it is missing; one that nobody pulls from for
+        `inactive_s` is removed by the server."""
         config = ConsumerConfig(
             durable_name=durable,
             filter_subject=subject,
@@ -82,6 +85,7 @@ class Worker:
             ack_wait=self.settings.ack_wait_s,
             max_deliver=self.settings.attempts * SILENT,
             max_ack_pending=10_000,
+            inactive_threshold=inactive_s,
         )
         await answered(self.bus.js.add_consumer(stream.name, config))
         pull = Pull(self.bus.nc, Consumer(stream.name, durable), slots, self.handle)

@@ -1,14 +1,19 @@
 """generate: composition. Run with `python -m services.generate_gpu.app`."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from nats.micro.service import Service as MicroService
+
 from contracts.steps import Generate
 from services.generate_gpu.adapters.ledger import RedisLedger
+from services.generate_gpu.adapters.register import Register
 from services.generate_gpu.adapters.tokens import NatsTokens
 from services.generate_gpu.config import GenerateSettings
 from services.generate_gpu.domain.completion import Engine, Starting
+from services.generate_gpu.domain.load import Load
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.handlers import Workshop, generate
@@ -30,10 +35,24 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         tries=runtime.settings.attempts,
         cancelled=runtime.cancels.reason,
     )
+    keeping = [model.name for model in catalogue.models if model.engine == "vllm"]
+    if keeping:
+        register(runtime, keeping, workshop.load)
     await asyncio.gather(*(engine.start() for engine in engines.values() if isinstance(engine, Starting)))
     runtime.on(Generate, lambda task, step: generate(task, step, workshop))
     yield
     await asyncio.gather(*(engine.close() for engine in engines.values()))
+
+
+def register(runtime: Runtime[GenerateSettings], models: Sequence[str], load: Load) -> None:
+    """Let route send prompts to this replica by name: these models keep prefixes in this process."""
+    place = Register(runtime.worker, uuid.uuid4().hex[:8], models, runtime.settings.prefix_slots, load)
+
+    async def begin(_: MicroService) -> None:
+        await place.open()
+
+    runtime.when_started(begin)
+    runtime.leaving.append(place.close)
 
 
 def open_engines(catalogue: Catalogue, settings: GenerateSettings) -> dict[str, Engine]:

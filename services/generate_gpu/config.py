@@ -16,3 +16,4 @@ class GenerateSettings(ServiceSettings):
     reader_threads: int = 2  # of the extractive reader
     connections: int = 64  # to one model endpoint
     ledger_ttl_s: int = 3600
+    prefix_slots: int = 16  # calls of models that keep prefixes, before their prompts go to other replicas

@@ -16,6 +16,7 @@ from services.generate_gpu.adapters.ledger import CountOnly, MemoryLedger
 from services.generate_gpu.domain.answer import answered, charged
 from services.generate_gpu.domain.completion import CompletionRequest, Engine, request_for
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
+from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.output import checker
 from services.generate_gpu.domain.purchase import Purchase
 from services.generate_gpu.domain.stream import Publisher, TokenStream
@@ -37,6 +38,7 @@ class Workshop:
     items_at_once: int = 16  # of a shard
     tries: int = 5  # calls for one item that may fail before the item does
     cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
+    load: Load = field(default_factory=Load)
     clock: Callable[[], float] = time.time
 
 
@@ -53,7 +55,8 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
         return [replace(item, failure=Failure(code, str(error), SERVICE)) for item in task.items]
     if bench.engine.instant and not step.stream and step.schema is None:
         return [await bench.at_once(item) for item in task.items]
-    results = await asyncio.gather(*(bench.settle(item) for item in task.items))
+    with workshop.load.of(len(task.items), step.prefix):
+        results = await asyncio.gather(*(bench.settle(item) for item in task.items))
     settled = [result.failed if isinstance(result, _Again) else result for result in results]
     again = [result.error for result in results if isinstance(result, _Again)]
     if again:

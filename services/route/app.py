@@ -15,6 +15,7 @@ from services.route.adapters.given_up import GivenUp
 from services.route.adapters.opener import Opener
 from services.route.adapters.paces import Paces
 from services.route.adapters.redis_watch import RedisWatch
+from services.route.adapters.replicas import Replicas
 from services.route.adapters.reports import Reports
 from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
@@ -35,7 +36,8 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     reports = Reports(runtime.hops, runtime.cancels, paces, runtime.telemetry)
     asks = Asks(Bus.on(runtime.bus.nc))  # who waits for a reply is told at once that the queue is full
 
-    runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue))
+    replicas = Replicas(runtime.bus)
+    runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue, replicas.choose))
     runtime.on(Decide, lambda task, step: handlers.decide(task, step, patterns))
     runtime.on(Scatter, lambda task, step: handlers.scatter(task, step, settings.shard_size))
     runtime.on(Open, windows.go_on)
@@ -44,6 +46,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     async def begin(micro: MicroService) -> None:
         await runtime.worker.pull(ALARMS, "route-alarms", alarm(">"), settings.batch_slots)
         runtime.pulls += [await opener.pull(), await GivenUp(runtime.hops, settings).pull()]
+        await replicas.open()
         await asks.announce(micro)
 
     runtime.when_started(begin)
@@ -52,6 +55,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     yield
     watching.cancel()
     measuring.cancel()
+    await replicas.close()
 
 
 app = service(RouteSettings, build)

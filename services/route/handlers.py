@@ -1,6 +1,8 @@
 """What route does with tasks: render, decide, scatter, report."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -10,8 +12,9 @@ from contracts.steps import AnyStep, Decide, Render, Scatter
 from contracts.task import Tally, Task
 from services.route.domain import spreading
 from services.route.domain.patterns import Patterns
+from services.route.domain.prefix import prefix_key
 from services.route.domain.prompts import Prompt, Prompts
-from services.route.domain.render import aimed
+from services.route.domain.render import Target, aimed
 from services.route.domain.render import render as rendered
 from shared.errors import ItemError
 from shared.models import Catalogue
@@ -21,8 +24,19 @@ from shared.turns import TURNS
 FAILURES_IN_REPORT = 1000
 
 
-async def render(task: Task, step: Render, prompts: Prompts, catalogue: Catalogue) -> Outcome:
-    """Choose the model, render the prompt, and aim the next Generate at the model."""
+class Choose(Protocol):
+    """Says which replica of a model gets so many prompts of this prefix key; empty: whoever is free."""
+
+    def __call__(self, model: str, key: str, calls: int, /) -> str: ...
+
+
+def anybody(model: str, key: str, calls: int, /) -> str:
+    """No replica is better than another."""
+    return ""
+
+
+async def render(task: Task, step: Render, prompts: Prompts, catalogue: Catalogue, choose: Choose = anybody) -> Outcome:
+    """Choose the model, render the prompt, and aim the next Generate at the model and the replica that knows it."""
     model = catalogue.get(step.model or task.options.model)
     prompt = prompts.get(step.prompt)
     items = []
@@ -30,7 +44,15 @@ async def render(task: Task, step: Render, prompts: Prompts, catalogue: Catalogu
         items.append(_render_one(item, prompt, task, model.context))
         await TURNS.give_way(task.lane)
     rest: list[AnyStep] = task.steps[1:]
-    return Advance(items, aimed(rest, prompt, model.name), skip=len(rest))
+    key = _shared_key(items, prompt, model.name, task.tenant)
+    target = Target(model.name, choose(model.name, key, len(items)) if key else "", key)
+    return Advance(items, aimed(rest, prompt, target), skip=len(rest))
+
+
+def _shared_key(items: Sequence[Item], prompt: Prompt, model: str, tenant: str) -> str:
+    """The prefix key of a shard: that of most of its prompts."""
+    keys = Counter(prefix_key(model, prompt, item.messages).of(tenant) for item in items if item.alive)
+    return keys.most_common(1)[0][0] if keys else ""
 
 
 def _render_one(item: Item, prompt: Prompt, task: Task, window: int) -> Item:

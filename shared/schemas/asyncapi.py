@@ -42,6 +42,7 @@ _PARAMETERS = {
     "service": "The service that takes the next step.",
     "model": "A name of `models.yaml`.",
     "lane": "Batch work never starves a person who waits.",
+    "replica": "One process of generate: the name that it has given itself.",
     "group": "The children of one scatter, or all shards of a job.",
     "index": "Which child, from 0.",
     "document": "The document's id.",
@@ -81,6 +82,7 @@ def _channels() -> Node:
     for subject, (struct, description) in messages.MORE_SUBJECTS.items():
         contract = next(c for c in MESSAGES if c.struct is struct)
         kind = next(token for token in subject.split(".") if token != "work")
+        kind += "Replica" if "{replica}" in subject else ""
         channels[kind + contract.name] = _channel(contract, subject) | {"description": description}
     channels[_INBOX] = {
         "address": None,

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from contracts import subjects
 from contracts.item import Answer, Failure, Input, Item, Message, Part, Passage
 from contracts.job import Options
 from contracts.steps import Generate, Judge, Render
 from services.route.domain.prompts import PromptError, Prompts, load_prompts
-from services.route.domain.render import aimed, render, times_rendered, truncated
+from services.route.domain.render import Target, aimed, render, times_rendered, truncated
 from services.route.domain.window import MARGIN, tokens_of
 from shared.errors import ItemError, Rejected
 
@@ -179,12 +180,19 @@ def test_the_next_generate_gets_the_model_and_the_schema_of_the_prompt(tmp_path:
     schema: dict[str, object] = {"type": "object"}
     prompt = load_prompts(write(tmp_path, "json@1", schema=json.dumps(schema))).get("json")
     mine: dict[str, object] = {"type": "array"}
-    assert aimed([Judge(), Generate(), Generate()], prompt, "large") == [
+    assert aimed([Judge(), Generate(), Generate()], prompt, Target("large")) == [
         Judge(),
         Generate(model="large", schema=schema),
         Generate(),
     ]
-    assert aimed([Generate(schema=mine), Render("x")], prompt, "m")[0] == Generate(model="m", schema=mine)
+    assert aimed([Generate(schema=mine), Render("x")], prompt, Target("m"))[0] == Generate(model="m", schema=mine)
+
+
+def test_the_next_generate_goes_to_the_replica_that_holds_the_prefix() -> None:
+    aim = aimed([Generate()], PROMPTS.get("direct"), Target("m", "r1", "abc"))[0]
+    assert aim == Generate(model="m", replica="r1", prefix="abc")
+    assert subjects.work(aim, "batch") == "work.generate.m.batch.r1"
+    assert aimed([Generate()], PROMPTS.get("direct"), Target("m", "", "abc"))[0] == Generate(model="m")
 
 
 def test_a_schema_of_the_job_is_shown_to_the_model() -> None:

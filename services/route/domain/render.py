@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jinja2 import UndefinedError
 from jinja2.exceptions import SecurityError
@@ -42,12 +43,27 @@ def render(item: Item, prompt: Prompt, options: Options, window: int) -> Item:
     )
 
 
-def aimed(steps: Sequence[AnyStep], prompt: Prompt, model: str) -> list[AnyStep]:
-    """The steps with the model, and the prompt's schema where the job brought none, in the next Generate."""
+@dataclass(frozen=True)
+class Target:
+    """Where a prompt goes: the model, the replica that holds its beginning (if one does), and what that is called."""
+
+    model: str
+    replica: str = ""
+    prefix: str = ""
+
+
+def aimed(steps: Sequence[AnyStep], prompt: Prompt, target: Target) -> list[AnyStep]:
+    """The steps with the target, and the prompt's schema where the job brought none, in the next Generate."""
     result = list(steps)
     for i, step in enumerate(result):
         if isinstance(step, Generate):
-            result[i] = replace(step, model=model, schema=step.schema or prompt.schema)
+            result[i] = replace(
+                step,
+                model=target.model,
+                replica=target.replica,
+                prefix=target.prefix if target.replica else "",
+                schema=step.schema or prompt.schema,
+            )
             break
     return result
 

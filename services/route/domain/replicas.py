@@ -7,7 +7,7 @@ batch, and than its fair share, is passed over for the next of the same key (Mir
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -35,6 +35,15 @@ def pick(key: str, candidates: Sequence[Candidate], fair: float = FAIR) -> Candi
 def preference(key: str, candidates: Sequence[Candidate]) -> list[Candidate]:
     """All replicas, the one that owns the key first."""
     return sorted(candidates, key=lambda candidate: (_score(key, candidate.name), candidate.name), reverse=True)
+
+
+def orphans(waiting: Iterable[str], alive: Collection[str]) -> list[tuple[str, str]]:
+    """Subjects of work for replicas that are gone, each with the subject where anybody finds it.
+
+    `waiting`: subjects like `work.generate.<model>.<lane>.<replica>`.
+    """
+    parts = [(subject, *subject.rpartition(".")) for subject in waiting]
+    return [(subject, target) for subject, target, _, replica in parts if replica not in alive]
 
 
 def _score(key: str, name: str) -> bytes:

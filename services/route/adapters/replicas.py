@@ -1,0 +1,126 @@
+"""The replicas of generate that are alive, as they say themselves, and what becomes of the work of those that died.
+
+Their words are heard as they are written, over core NATS: there is no consumer that a restarted server could forget.
+The bucket keeps them for people who look.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, NotFoundError
+
+from contracts import subjects
+from contracts.events import Replica
+from contracts.subjects import MSG_ID, REPLICAS, WORK
+from services.route.domain.replicas import Candidate, orphans, pick
+from shared.bus import Bus
+from shared.errors import Retryable
+
+log = logging.getLogger("penstock.route.replicas")
+
+_LOOK_EVERY_S = 1.0
+
+
+@dataclass
+class _Heard:
+    """The last word of a replica, and what has been sent to it since."""
+
+    about: Replica
+    at: float
+    sent: int = 0
+
+
+@dataclass
+class Replicas:
+    """Chooses replicas, and moves the work that waits for one that has gone silent. `clock`: seconds, monotonic."""
+
+    bus: Bus
+    clock: Callable[[], float] = time.monotonic
+    _heard: dict[str, _Heard] = field(default_factory=dict)
+    _since: float = 0.0
+    _looking: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        self._since = self.clock()
+        await self.bus.nc.subscribe(subjects.replica("*"), cb=self._hear)
+        self._looking = asyncio.create_task(self._look())
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def choose(self, model: str, key: str, calls: int = 1) -> str:
+        """The replica that gets these calls; empty where none keeps prefixes for this model."""
+        alive = {name: heard for name, heard in self._alive().items() if model in heard.about.models}
+        found = pick(
+            key, [Candidate(n, heard.about.load + heard.sent, heard.about.slots) for n, heard in alive.items()]
+        )
+        if found is None:
+            return ""
+        alive[found.name].sent += calls
+        return found.name
+
+    async def move_orphans(self) -> int:
+        """Publish what waits for replicas that are gone anew, for whoever is free; returns how many tasks."""
+        alive = self._alive().keys()
+        info = await self.bus.js.stream_info(WORK.name, subjects_filter="work.generate.*.*.*")
+        moved = 0
+        for subject, target in orphans(info.state.subjects or {}, alive):
+            moved += await self._move(subject, target)
+        return moved
+
+    async def _move(self, subject: str, target: str) -> int:
+        """Publish, then delete: a crash in between leaves a task twice, of which only one has effects."""
+        moved = sequence = 0
+        while True:
+            try:
+                found = await self.bus.js.get_msg(WORK.name, seq=sequence + 1, subject=subject, next=True)
+            except NotFoundError:
+                return moved
+            sequence = found.seq or 0
+            headers = dict(found.headers or {})
+            msg_id = f"{headers.pop(MSG_ID, sequence)}.{subject.rpartition('.')[2]}"
+            await self.bus.publish(target, found.data or b"", msg_id=msg_id, headers=headers)
+            await self.bus.js.delete_msg(WORK.name, sequence)
+            moved += 1
+
+    def _alive(self) -> dict[str, _Heard]:
+        silent_since = self.clock() - REPLICAS.ttl_s
+        self._heard = {name: heard for name, heard in self._heard.items() if heard.at >= silent_since}
+        return self._heard
+
+    async def _hear(self, message: Msg) -> None:
+        name = message.subject.rpartition(".")[2]
+        if "KV-Operation" in (message.headers or {}):
+            self._heard.pop(name, None)
+            return
+        try:
+            about = msgspec.json.decode(message.data, type=Replica)
+        except msgspec.MsgspecError as error:
+            log.warning("replica %s says what cannot be read: %s", name, error)
+            return
+        self._heard[name] = _Heard(about, self.clock())
+
+    async def _look(self) -> None:
+        """Whoever has not listened for long enough cannot know who is silent."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if not self.bus.nc.is_connected:
+                self._since = self.clock()
+            elif self.clock() - self._since > REPLICAS.ttl_s:
+                await self._look_once()
+
+    async def _look_once(self) -> None:
+        try:
+            moved = await self.move_orphans()
+        except (Retryable, NatsError, APIError) as error:
+            log.debug("cannot look after the work of silent replicas now: %s", error)
+        else:
+            if moved:
+                log.warning("%d tasks of replicas that are gone went to others", moved)

@@ -1,0 +1,160 @@
+"""Replicas that say they are alive: where their work goes, and what becomes of it when they fall silent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from in_process import Core, GenerateSettings
+
+from contracts import subjects
+from contracts.item import Input, Item
+from contracts.job import Lane
+from contracts.steps import Generate
+from contracts.subjects import REPLICAS
+from contracts.task import Task
+from services.generate_gpu.adapters.register import Register
+from services.generate_gpu.domain.load import Load
+from services.route.adapters.replicas import Replicas
+from shared.worker import Worker
+
+pytestmark = pytest.mark.servers
+
+MODEL = "house"
+
+
+@pytest.fixture
+async def replicas(core: Core) -> AsyncIterator[Replicas]:
+    opened = Replicas(core.bus)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def replica(core: Core, name: str, taken: list[str], *, slots: int = 4, hang: bool = False) -> Register:
+    """A generate service of one model; it notes what it takes as <name>:<task>."""
+
+    async def take(task: Task, step: Generate) -> list[Item]:
+        taken.append(f"{name}:{task.id}")
+        if hang:
+            await asyncio.Event().wait()
+        return task.items
+
+    worker = core.worker(GenerateSettings(ack_wait_s=30))
+    worker.on(Generate, take)
+    await worker.start()
+    register = Register(worker, name, [MODEL], slots, Load())
+    await register.open()
+    return register
+
+
+async def silence(register: Register) -> None:
+    """What is left of a replica whose process was killed: its consumers, and what they hold."""
+    assert register._saying is not None
+    register._saying.cancel()
+    worker: Worker = register.worker
+    for pull in worker._pulls:
+        pull._stopped = True
+        if pull._watch is not None:
+            pull._watch.cancel()
+        if pull._subscription is not None:
+            await pull._subscription.unsubscribe()
+
+
+async def send(core: Core, n: int, to: str, lane: Lane = "interactive") -> None:
+    task = Task(
+        id=f"{core.tenant}/j1/{n}", tenant=core.tenant, job="j1", pattern="p", items=[Item(n=n, input=Input("q"))],
+        steps=[Generate(model=MODEL, replica=to)], group=f"{core.tenant}/j1", index=n, lane=lane,
+    )  # fmt: skip
+    await core.hops.forward(task, {})
+
+
+async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is waited for has no events
+            await asyncio.sleep(0.02)
+
+
+async def test_a_replica_that_says_so_is_chosen_and_takes_its_work(core: Core, replicas: Replicas) -> None:
+    assert replicas.choose(MODEL, "key") == ""
+    taken: list[str] = []
+    register = await replica(core, "one", taken)
+    await until(lambda: replicas.choose(MODEL, "key") == "one")
+    assert replicas.choose("another", "key") == ""
+    await send(core, 0, "one")
+    await send(core, 1, "one", "batch")
+    await until(lambda: len(taken) == 2)
+    assert sorted(taken) == [f"one:{core.tenant}/j1/0", f"one:{core.tenant}/j1/1"]
+    stored = await core.bus.js.get_last_msg(f"KV_{REPLICAS.name}", subjects.replica("one"))
+    assert b'"models":["house"]' in (stored.data or b"")
+    await register.close()
+
+
+async def test_equal_keys_go_to_one_replica_until_it_is_full(core: Core, replicas: Replicas) -> None:
+    taken: list[str] = []
+    registers = [await replica(core, name, taken) for name in ("one", "two")]
+    await until(lambda: len(replicas._alive()) == 2)
+    chosen = [replicas.choose(MODEL, "hot") for _ in range(4)]
+    assert len(set(chosen)) == 1
+    assert replicas.choose(MODEL, "hot") not in ("", chosen[0])
+    for register in registers:
+        await register.close()
+
+
+async def test_the_waiting_work_of_a_dead_replica_goes_to_others(core: Core, replicas: Replicas) -> None:
+    taken: list[str] = []
+    dead = await replica(core, "dead", taken, hang=True)
+    await send(core, 0, "dead")
+    await until(lambda: taken == [f"dead:{core.tenant}/j1/0"])
+    await silence(dead)
+    for n in (1, 2, 3):
+        await send(core, n, "dead", "batch" if n == 3 else "interactive")
+    alive = await replica(core, "alive", taken)
+    await until(lambda: len(taken) == 5, seconds=5.0)
+    assert sorted(taken[1:]) == [f"alive:{core.tenant}/j1/{n}" for n in range(4)]
+    assert replicas.choose(MODEL, "key") == "alive"
+    await alive.close()
+
+
+async def test_a_replica_that_leaves_gets_nothing_more_and_loses_nothing(core: Core, replicas: Replicas) -> None:
+    taken: list[str] = []
+    leaving = await replica(core, "leaving", taken)
+    await until(lambda: replicas.choose(MODEL, "key") == "leaving")
+    await leaving.close()
+    await leaving.worker.drain(1.0)
+    await until(lambda: replicas.choose(MODEL, "key") == "")
+    await send(core, 0, "leaving")  # chosen a moment before
+    staying = await replica(core, "staying", taken)
+    await until(lambda: taken == [f"staying:{core.tenant}/j1/0"])
+    await staying.close()
+
+
+async def test_work_that_is_moved_twice_is_done_once(core: Core, replicas: Replicas) -> None:
+    """Two routes look after it at the same time."""
+    other = Replicas(core.bus)
+    await send(core, 0, "gone")
+    moved = await asyncio.gather(replicas.move_orphans(), other.move_orphans(), return_exceptions=True)
+    assert 1 in moved
+    info = await core.bus.js.stream_info("WORK", subjects_filter="work.>")
+    assert info.state.subjects == {f"work.generate.{MODEL}.interactive": 1}
+
+
+async def test_what_cannot_be_read_is_no_replica(core: Core, replicas: Replicas) -> None:
+    await core.bus.nc.publish(subjects.replica("odd"), b"{")
+    taken: list[str] = []
+    one = await replica(core, "one", taken)
+    await until(lambda: replicas.choose(MODEL, "key") == "one")
+    assert replicas._alive().keys() == {"one"}
+    await one.close()
+
+
+def test_load_counts_calls_and_keeps_the_newest_prefixes() -> None:
+    load = Load()
+    with load.of(3, "a"), load.of(2, "b"), load.of(1, "a"), load.of(1, ""):
+        assert load.running == 7
+    assert load.running == 0
+    assert load.prefixes == ["a", "b"]
+    for n in range(2000):
+        with load.of(1, str(n)):
+            pass
+    assert load.prefixes[:2] == ["1999", "1998"]
+    assert len(load.prefixes) == 64
