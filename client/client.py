@@ -9,8 +9,8 @@ nobody answers, Retryable that the stack cannot take it now, TimedOut that the a
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
@@ -123,13 +123,24 @@ class Penstock:
         options = options or Options()
         if session:
             options = msgspec.structs.replace(options, session=session)
-        if on_delta:
-            await self.nc.subscribe(subjects.tokens(self.tenant, job, "*"), cb=_deltas(on_delta))
         places = [subjects.result(self.tenant, job, 0), subjects.result(self.tenant, job, "done")]
-        async with Waiting(self.bus, places) as waiting:
+        async with self._listening(job, on_delta), Waiting(self.bus, places) as waiting:
             await self.submit(pattern, [Input(question=question)], options, job, lane="interactive")
             late = f"no answer within {timeout_s:g} s, the work goes on; see: penstock job {job}"
             return await waiting.first(_answer, timeout_s, late)
+
+    @asynccontextmanager
+    async def _listening(self, job: str, on_delta: Callable[[TokenDelta], None] | None) -> AsyncIterator[None]:
+        """Show the tokens of a job as they come."""
+        if on_delta is None:
+            yield
+            return
+        tokens = await self.nc.subscribe(subjects.tokens(self.tenant, job, "*"), cb=_deltas(on_delta))
+        try:
+            yield
+        finally:
+            if not self.nc.is_closed:
+                await tokens.unsubscribe()
 
     async def results(self, job: str | Receipt) -> AsyncGenerator[ShardResult, None]:
         """The results of a job's shards as they come, each once, in the order of arrival; ends with the job.

@@ -11,4 +11,5 @@ class JudgeSettings(ServiceSettings):
 
     service: ClassVar[str] = "judge"
 
+    batch_slots: int = 2  # it only computes: more would not be faster, but in the way of who waits
     rubrics: Path | None = None  # a folder like services/judge/rubrics; a rubric of the same name and version wins

@@ -93,6 +93,7 @@ async def test_an_ask_streams_and_forgets_an_attempt_that_was_given_up(penstock:
     assert result.answer == Answer("HELLO", "extractive")
     assert "".join(delta.text for delta in deltas if delta.attempt == 2) == "Hello"
     assert [delta.attempt for delta in deltas] == [1, 2, 2]
+    assert not [one for one in penstock.nc._subs.values() if one.subject.startswith("tokens.")]  # nobody listens on
 
 
 async def test_a_rejected_submission_raises_what_is_wrong(penstock: Penstock) -> None:
