@@ -66,7 +66,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-million bench-ask bench-lanes load load-limit soak bench-retrieval chaos
+.PHONY: bench-fanout bench-million bench-ask bench-lanes load load-limit soak bench-prefix bench-retrieval chaos
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -87,6 +87,9 @@ bench-lanes: setup ## p95 of an interactive ask, quiet and while a batch of 10,0
 
 soak: setup ## Mixed load for long: the slope of every process's memory; fails where one grows (MINUTES=30)
 	@$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
+bench-prefix: $(VLLM_SETUP) ## Prefix reuse over two vLLM replicas, affinity against round-robin, and five follow-ups on one chart
+	@$(VLLM)/bin/python -m loadtest.bench_prefix $(ARGS)
 
 bench-retrieval: setup ## Query latency over 100,000 chunks
 	@$(BIN)/python -m loadtest.bench_retrieval $(ARGS)

@@ -63,10 +63,6 @@ class Vllm:
         """Open the engine now, rather than for the first who asks."""
         await self._host.engine()
 
-    async def warm(self, request: CompletionRequest) -> None:
-        """Compute a prompt's blocks, so that the first who asks finds them."""
-        await self.complete(replace(request, n=1, max_tokens=1, schema=None, temperature=0.0))
-
     async def tokens(self, request: CompletionRequest) -> list[int]:
         """The prompt's tokens."""
         return await self._host.prompt(request.messages)
