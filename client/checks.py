@@ -17,7 +17,7 @@ from client.stack import StackInfo, status
 from client.stack.config import nats_binary, redis_binary
 from client.stack.info import load, socket_folder
 from client.stack.ports import free_ports
-from contracts.subjects import STREAMS
+from contracts.subjects import JOBS, STREAMS
 from shared.errors import PenstockError
 
 PYTHON = (3, 11)
@@ -95,7 +95,7 @@ def _large_enough(file: Path, least: int) -> bool:
 
 def _ports() -> Check:
     try:
-        return Check("ports", True, f"free, for example {', '.join(map(str, free_ports((0, 0, 0))))}")
+        return Check("ports", True, f"free, for example {', '.join(map(str, free_ports((0, 0))))}")
     except StackError as error:
         return Check("ports", False, str(error), "end what holds them")
 
@@ -129,7 +129,7 @@ async def _redis(url: str) -> Check:
 
 
 async def _nats(info: StackInfo) -> AsyncIterator[Check]:
-    async with connected(info.nats_url) as nc:
+    async with connected(info.operator_url) as nc:
         version = nc.connected_server_version
         new_enough = (version.major, version.minor) >= NATS
         yield Check("NATS", new_enough, f"{version.major}.{version.minor}.{version.patch}", "needs 2.12: make setup")
@@ -137,12 +137,13 @@ async def _nats(info: StackInfo) -> AsyncIterator[Check]:
         silent = sorted(set(info.services) - {pong.name.removeprefix(PREFIX) for pong in pongs})
         said = f"{', '.join(silent)} do not answer" if silent else f"all {len(info.services)} answer"
         yield Check("services", not silent, said, f"see {Path(info.data) / 'logs'}" if silent else "")
-    async with await Penstock.connect(info.nats_url) as penstock:
+    async with await Penstock.connect(info.operator_url) as penstock:
         yield await _streams(penstock)
 
 
 async def _streams(penstock: Penstock) -> Check:
-    names = {stream.config.name for stream in await penstock.bus.js.streams_info()}
+    names = {stream.config.name or "" for stream in await penstock.bus.js.streams_info()}
+    names |= {JOBS.name} if any(name.startswith(f"{JOBS.name}_") for name in names) else set()  # one of each tenant
     missing = [stream.name for stream in STREAMS if stream.name not in names]
     said = f"missing: {', '.join(missing)}" if missing else f"all {len(STREAMS)} are there"
     return Check("streams", not missing, said, "the services make them: penstock down, penstock up")

@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js.errors import NoStreamResponseError, NotFoundError
 
-from client.discovery import connected
+from client.discovery import connected, shown
 from client.errors import JobIdInUse, JobRejected, Unreachable
 from client.follow import follow, stored
 from client.submission import ItemLike, new_job_id, submission, token
@@ -65,7 +65,7 @@ class Penstock:
         try:
             nc = await nats.connect(nats_url, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=_quiet)
         except (NatsError, OSError) as error:
-            raise Unreachable(f"NATS at {nats_url}: {error}") from None
+            raise Unreachable(f"NATS at {shown(nats_url)}: {error}") from None
         return cls(nc, tenant)
 
     async def __aenter__(self) -> Self:

@@ -8,7 +8,7 @@ from client.client import Penstock
 from client.discovery import PREFIX, Stats, discover
 from client.stack import StackInfo
 from client.stack.processes import memory
-from contracts.subjects import STREAMS
+from contracts.subjects import JOBS, STREAMS
 from shared.bus import answered
 
 LISTEN_S = 0.5
@@ -79,11 +79,12 @@ async def overview(penstock: Penstock, url: str, expected: list[str], stack: Sta
     ]
     if stack:
         processes.append(ProcessView("supervisord", stack.supervisor_pid, "RUNNING", _own_memory(stack, processes)))
+    names = [*await penstock.bus.queues(), *(stream.name for stream in STREAMS if stream is not JOBS)]
     return Overview(
         nats_url=url,
         data=stack.data if stack else "",
         services=await _services(penstock, expected),
-        streams=[view for stream in STREAMS if (view := await _stream(penstock.bus.js, stream.name))],
+        streams=[view for name in names if (view := await _stream(penstock.bus.js, name))],
         processes=processes,
         memory=sum(process.memory for process in processes),
     )

@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 from nats.aio.msg import Msg
 
 from client.errors import TimedOut
+from contracts.accounts import LIVE
 from contracts.subjects import RESULTS
 from shared.bus import Bus
 
@@ -25,7 +26,8 @@ class Waiting:
         self._live: asyncio.Queue[Msg] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
-        self._subscriptions = [await self._bus.nc.subscribe(place, cb=self._live.put) for place in self._places]
+        heard = [*self._places, *(f"{LIVE}.{place}" for place in self._places)]
+        self._subscriptions = [await self._bus.nc.subscribe(place, cb=self._live.put) for place in heard]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -57,7 +59,7 @@ class Waiting:
                 message = await self._live.get()
         except TimeoutError:
             return await self._stored()
-        return [(message.subject, await self._bus.payload(message.data, message.headers))]
+        return [(message.subject.removeprefix(f"{LIVE}."), await self._bus.payload(message.data, message.headers))]
 
     async def _stored(self) -> list[tuple[str, bytes]]:
         found = [(place, await self._bus.last(RESULTS, place)) for place in self._places]

@@ -91,6 +91,7 @@ _WORK = _named(subjects.work_filter("*", _ANY_LANE), "service", "lane")
 _GENERATE = _named(subjects.work_filter("generate", _ANY_LANE), "model", "lane")
 _OF_REPLICA = _named(subjects.work_of("*", _ANY_LANE), "model", "lane", "replica")
 _SCHEDULE = _named(subjects.schedule("*"), "group")
+_ASKED = _named(subjects.asked("*", "*"), "tenant", "pattern")
 _ALARM = _named(subjects.alarm("*"), "group")
 _RESULT = _named(subjects.result("*", "*", "*"), "tenant", "job", "shard")
 _OPEN = _named(subjects.result("*", "*", "open"), "tenant", "job")
@@ -212,6 +213,7 @@ STEPS = tuple(_step(kind) for kind in STEP_TYPES)
 CONTRACTS = MESSAGES + STEPS
 
 MORE_SUBJECTS: dict[str, tuple[type[Struct], str]] = {
+    _ASKED: (Job, "An ask that has become a job: route's endpoint publishes it, with the requester's reply subject."),
     _GENERATE: (Task, "A task whose next step is Generate: route has chosen the model."),
     _OF_REPLICA: (Task, "A task whose next step is Generate, for the replica that holds the beginning of its prompt."),
     _SCHEDULE: (Task, "A group's alarm, to be delivered by the server when the group's deadline has passed."),

@@ -30,7 +30,7 @@ class Stream:
     replaceable: bool = False  # a message may take the place of those before it on its subject, in one go
 
 
-JOBS = Stream("JOBS", ("jobs.*.*",), "users", "workqueue", refuse_when_full=True)
+JOBS = Stream("JOBS", ("jobs.*.*", "asks.*.*"), "users", "workqueue", refuse_when_full=True)
 WORK = Stream("WORK", ("work.>",), "services", "workqueue", max_bytes=4 << 30, refuse_when_full=True)
 ALARMS = Stream("ALARMS", ("schedules.>", "alarms.>"), "services", "workqueue", schedules=True)
 """Deadlines of groups: a schedule becomes an alarm in the same stream, which may not refuse when it is full."""
@@ -40,7 +40,8 @@ RESULTS = Stream(
 GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30, replaceable=True)
 EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=2 << 30)
 DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1)
-CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY)
+CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY, dedupe_s=0.1)
+"""Message ids are forgotten at once: tenants share the stream, and none shall make another's message a duplicate."""
 DEAD = Stream("DEAD", ("dead.*",), "services", "limits", max_age_s=30 * DAY)
 ADVISORIES = Stream(
     "ADVISORIES",
@@ -89,6 +90,11 @@ def jobs(tenant: str, pattern: str) -> str:
 
 def ask(tenant: str, pattern: str) -> str:
     return f"ask.{tenant}.{pattern}"
+
+
+def asked(tenant: str, pattern: str) -> str:
+    """An ask that has become a job. Only route publishes here, so only here the headers of ours are believed."""
+    return f"asks.{tenant}.{pattern}"
 
 
 def work(step: AnyStep, lane: Lane) -> str:

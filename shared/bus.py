@@ -15,18 +15,9 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.api import (
-    DiscardPolicy,
-    KeyValueConfig,
-    ObjectStoreConfig,
-    RawStreamMsg,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-)
+from nats.js.api import RawStreamMsg
 from nats.js.errors import (
     APIError,
-    BadRequestError,
     DigestMismatchError,
     NoStreamResponseError,
     NotFoundError,
@@ -34,18 +25,21 @@ from nats.js.errors import (
 )
 from nats.js.object_store import ObjectStore
 
+from contracts.accounts import COPIES, api
 from contracts.subjects import (
     BUCKETS,
     CLAIM,
     CLAIM_BUCKET,
     CLAIMS,
     EXPECT_LAST_SUBJECT_SEQUENCE,
+    JOBS,
     MSG_ID,
     PARKED,
     STREAMS,
     Stream,
 )
 from shared.errors import Poison, QueueFull, Retryable
+from shared.streams import backing, ensure_bucket, ensure_stream, stream_config
 
 log = logging.getLogger("penstock.bus")
 
@@ -55,11 +49,12 @@ CLAIM_BYTES = 512 * 1024
 BUSY_S = 5.0
 """When who finds a queue full should come back."""
 
+_HEADERS_MAX = 16 * 1024  # bytes
+_LOOK_S = 0.25
 _FULL_S = 1.0  # pause of a patient bus
 _GET_S = 30.0  # nats-py waits for ever for an object whose chunks are gone
 _NO_STREAM = "NATS: the stream does not answer (JetStream is starting or has no leader)"
 _WRONG_LAST_SEQUENCE = 10071
-_STREAM_NAME_IN_USE = 10058
 _NO_SPACE = 10023  # what the server may store on disk is used up, over all streams
 _FULL = {10077, 10047, 10122}  # maximum messages, bytes, or storage of a stream that refuses
 
@@ -79,11 +74,12 @@ class Bus:
     nc: Client
     js: JetStreamContext
     patient: bool = False  # a full stream is waited for, not raised: what has been accepted is never dropped
+    accounts: bool = False  # the server has accounts: contracts/accounts.py
     _objects: dict[str, ObjectStore] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, nc: Client, *, patient: bool = False) -> "Bus":
-        return cls(nc, nc.jetstream(timeout=10), patient)
+    def on(cls, nc: Client, *, patient: bool = False, accounts: bool = False) -> "Bus":
+        return cls(nc, nc.jetstream(timeout=10), patient, accounts)
 
     async def publish(
         self, subject: str, payload: bytes, *, msg_id: str = "", headers: Mapping[str, str] | None = None
@@ -95,7 +91,7 @@ class Bus:
         head = dict(headers or {})
         if msg_id:
             head[MSG_ID] = msg_id
-        payload = await self._check_in(payload, head)
+        payload = await self._check_in(subject, payload, head)
         while True:
             try:
                 return await answered(self._publish(subject, payload, head))
@@ -132,14 +128,19 @@ class Bus:
     async def remove(self, stream: Stream, subject: str) -> None:
         """Take back what is on a subject, so that it can be written once again."""
         await answered(self.js.purge_stream(stream.name, subject=subject))
+        if self.accounts and stream in COPIES:
+            theirs = self.nc.jetstream(prefix=api(subject.split(".")[1]), timeout=10)
+            await answered(theirs.purge_stream(stream.name, subject=subject))
 
     async def payload(self, data: bytes, headers: Mapping[str, str] | None) -> bytes:
         """A message's payload, fetched from the object store where the message carries only the claim."""
         head = headers or {}
         return await self.get_claim(head[CLAIM], head.get(CLAIM_BUCKET, CLAIMS.name)) if CLAIM in head else data
 
-    async def _check_in(self, payload: bytes, headers: dict[str, str]) -> bytes:
-        if len(payload) <= CLAIM_BYTES:
+    async def _check_in(self, subject: str, payload: bytes, headers: dict[str, str]) -> bytes:
+        """A tenant's account does not reach the bucket of the services: its results travel whole as far as they can."""
+        whole = self.accounts and subject.startswith("results.")
+        if len(payload) <= (self.nc.max_payload - _HEADERS_MAX if whole else CLAIM_BYTES):
             return payload
         headers[CLAIM] = await self.put_claim(payload)
         return b""
@@ -189,22 +190,45 @@ class Bus:
         return None if message is None or "KV-Operation" in headers_of(message) else message.data
 
     async def ensure(self) -> None:
-        """Create what is missing of the streams and buckets, and bring the others up to date."""
-        for stream in STREAMS:
-            await self._ensure_stream(_stream_config(stream))
-        for bucket in BUCKETS:
-            if bucket.kind == "kv":
-                await self.js.create_key_value(KeyValueConfig(bucket.name, history=1, ttl=bucket.ttl_s, direct=True))
-            else:
-                await self.js.create_object_store(bucket.name, ObjectStoreConfig(bucket=bucket.name, ttl=bucket.ttl_s))
+        """Create what is missing of the streams and buckets, and bring the others up to date.
 
-    async def _ensure_stream(self, config: StreamConfig) -> None:
-        try:
-            await self.js.add_stream(config)
-        except BadRequestError as error:
-            if error.err_code != _STREAM_NAME_IN_USE:
-                raise
-            await self.js.update_stream(config)
+        On a server with accounts the operator does that (`client/stack/provision.py`): wait until it is done.
+        """
+        if self.accounts:
+            await self._wait_for_streams()
+            return
+        for stream in STREAMS:
+            await ensure_stream(self.js, stream_config(stream))
+        for bucket in BUCKETS:
+            await ensure_bucket(self.js, bucket)
+
+    async def _wait_for_streams(self) -> None:
+        wanted = {stream.name for stream in STREAMS if stream is not JOBS} | set(map(backing, BUCKETS))
+        tries = 0
+        while missing := wanted.difference(await self._stream_names()):
+            if tries % 20 == 0:
+                log.warning("waiting for the streams %s: `penstock up` makes them", ", ".join(sorted(missing)))
+            tries += 1
+            await asyncio.sleep(_LOOK_S)
+
+    async def queues(self) -> list[str]:
+        """The streams that take submissions: JOBS, or one of each tenant where the server has accounts."""
+        return await self._stream_names(JOBS.subjects[0])
+
+    async def _stream_names(self, subject: str = "") -> list[str]:
+        """The names of streams, of those alone that take this subject where one is given; pages are put together."""
+        found: list[str] = []
+        while True:
+            request = {"offset": len(found)} | ({"subject": subject} if subject else {})
+            try:
+                reply = await self.nc.request("$JS.API.STREAM.NAMES", json.dumps(request).encode(), timeout=10)
+            except (NoRespondersError, NatsTimeout):
+                return []
+            answer = json.loads(reply.data)
+            names = answer.get("streams") or []
+            found += names
+            if not names or len(found) >= answer.get("total", 0):
+                return found
 
 
 async def answered(call: Awaitable[T]) -> T:
@@ -240,21 +264,3 @@ def at(when: float) -> str:
 
 def _parked(group: str) -> str:
     return f"$KV.{PARKED.name}.{group}"
-
-
-def _stream_config(stream: Stream) -> StreamConfig:
-    return StreamConfig(
-        name=stream.name,
-        subjects=list(stream.subjects),
-        retention=RetentionPolicy.WORK_QUEUE if stream.kind == "workqueue" else RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        discard=DiscardPolicy.NEW if stream.refuse_when_full else DiscardPolicy.OLD,
-        max_age=stream.max_age_s,
-        max_bytes=stream.max_bytes,
-        max_msgs_per_subject=stream.per_subject,
-        duplicate_window=stream.dedupe_s,
-        allow_direct=True,
-        allow_rollup_hdrs=stream.replaceable,
-        allow_msg_schedules=stream.schedules or None,
-        description=f"owner: {stream.owner}",
-    )

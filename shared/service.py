@@ -195,7 +195,7 @@ class _Process(Generic[SettingsT]):
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
-        bus = Bus.on(await self._broker.connect(), patient=True)
+        bus = Bus.on(await self._broker.connect(), patient=True, accounts=self._stack.accounts)
         await bus.ensure()
         redis = await redis_ready(self._stack.redis_url)
         groups = Groups(redis)

@@ -10,6 +10,7 @@ from contracts.item import Answer, Failure, IndexedDocument, Input
 from contracts.job import ItemResult, Job, JobReport, ShardResult, TokenDelta
 from contracts.task import Tally
 from shared.bus import Bus
+from shared.uploads import Uploads
 
 
 class StandIn:
@@ -37,7 +38,7 @@ class StandIn:
             await self.answer(tenant, pattern, job)
 
     async def last_job(self) -> str:
-        return str((await self.bus.js.stream_info("JOBS")).state.last_seq)
+        return str((await self.bus.js.stream_info("JOBS_default")).state.last_seq)
 
     async def reject(self, tenant: str, place: str, job: str, error: str) -> None:
         report = JobReport(job, tenant, "x", "rejected", error=error)
@@ -46,7 +47,7 @@ class StandIn:
     async def answer(self, tenant: str, pattern: str, job: Job) -> None:
         lines = [bytes(item) for item in job.items]
         if job.items_claim:
-            lines = (await self.bus.get_claim(job.items_claim)).split(b"\n")
+            lines = (await Uploads(self.bus, tenant).read(job.items_claim)).split(b"\n")
         if pattern == "tokens":
             await self.stream(tenant, job.job)
         items = [self.item(n, line) for n, line in enumerate(lines)]

@@ -9,7 +9,7 @@ from rich.json import JSON
 
 from client.cli.options import Data, Json, NatsUrl
 from client.cli.screen import Screen, table
-from client.cli.session import talk
+from client.cli.session import operate
 from client.client import Penstock
 from client.dead import Letter, letter, letters, redrive, task_of
 from client.errors import UsageError
@@ -19,7 +19,6 @@ from contracts.task import Task
 app = typer.Typer(no_args_is_help=True)
 
 Service = Annotated[str, typer.Option("--service", help="Only those of one service.")]
-TENANT = "default"  # dead letters belong to the operator, not to a tenant
 
 
 class View(msgspec.Struct):
@@ -45,7 +44,7 @@ def list_(service: Service = "*", data: Data = None, nats_url: NatsUrl = "", jso
     async def body(penstock: Penstock) -> list[View]:
         return [_view(found) async for found in letters(penstock.bus, service)]
 
-    views = talk(data, nats_url, TENANT, body)
+    views = operate(data, nats_url, body)
     rows = [(view.number, _when(view.at), view.service, view.subject, view.deliveries, view.reason) for view in views]
     columns = ("number", "when", "service", "subject", "tries", "reason")
     screen.out.print(table(f"{len(views)} dead letters", columns, rows, right=("number", "tries")))
@@ -66,7 +65,7 @@ def show(
         found = await letter(penstock.bus, number)
         return _view(found, await task_of(penstock.bus, found))
 
-    view = talk(data, nats_url, TENANT, body)
+    view = operate(data, nats_url, body)
     if not json:
         screen.out.print(JSON(msgspec.json.encode(view).decode()))
     screen.document(view)
@@ -93,7 +92,7 @@ def redrive_(
             await redrive(bus, one)
         return [one.number for one in found]
 
-    sent = talk(data, nats_url, TENANT, body)
+    sent = operate(data, nats_url, body)
     screen.say(f"{len(sent)} sent again")
     screen.document({"redriven": sent})
 

@@ -7,12 +7,14 @@ Exit codes: 0 fine; 1 something failed, see the output; 2 wrong usage or input; 
 import functools
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import typer
 
+from client.cli.options import STACK_VARIABLE, STACKS
 from client.errors import Interrupted, JobRejected, NotFound, StackError, TimedOut, Unreachable, UsageError
 from shared.errors import PenstockError, QueueFull, Retryable
 
@@ -75,6 +77,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
     try:
+        arguments = _chosen(arguments)
         build(arguments)(args=arguments, prog_name="penstock")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
@@ -87,10 +90,21 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _chosen(arguments: list[str]) -> list[str]:
+    """Without `--stack NAME` in front of the command, which is kept for `address`."""
+    if not arguments or arguments[0] != "--stack":
+        return arguments
+    if len(arguments) < 2 or arguments[1] not in STACKS:
+        raise UsageError(f"--stack: expected {' or '.join(STACKS)}")
+    os.environ[STACK_VARIABLE] = arguments[1]
+    return arguments[2:]
+
+
 def build(arguments: list[str]) -> typer.Typer:
     """The application with the called command in full and the others by name and summary."""
     app = typer.Typer(
-        help="LLM work over NATS JetStream: from a published job to a cited answer.",
+        help="LLM work over NATS JetStream: from a published job to a cited answer. "
+        "`penstock --stack compose …` talks to the stack of compose.yaml.",
         epilog=EPILOG,
         no_args_is_help=True,
         add_completion=False,

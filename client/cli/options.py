@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from client.errors import Unreachable
+from client.errors import Unreachable, UsageError
+from client.stack import secrets
+from client.stack.config import nats_url as url_of
 from client.stack.info import find_data, load
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
@@ -21,16 +23,46 @@ NatsUrl = Annotated[
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents and jobs.")]
 
 
-def address(data: Path | None, nats_url: str) -> str:
-    """Where NATS answers: --nats-url, else the stack in --data, else $PENSTOCK_NATS_URL, else the stack in .penstock.
+STACKS = ("embedded", "compose")
+STACK_VARIABLE = "PENSTOCK_STACK"
+"""`compose`: the stack of compose.yaml. Anything else: the embedded one. The same as `penstock --stack compose …`."""
+
+
+def address(data: Path | None, nats_url: str, tenant: str) -> str:
+    """Where NATS answers: --nats-url, else the stack in --data, else $PENSTOCK_NATS_URL, else the stack of compose
+    where that is named, else the stack in .penstock.
 
     Raises Unreachable where no stack was started.
     """
     from_environment = "" if data else os.environ.get("PENSTOCK_NATS_URL", "")
     if known := nats_url or from_environment:
         return known
+    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
+        from client.stack.compose import tenant_url  # half a second that the embedded stack need not wait
+
+        return tenant_url(tenant)
     folder = find_data(data)
     info = load(folder)
     if info is None:
         raise Unreachable(f"no stack is running in {folder}; start one with: penstock up")
-    return info.nats_url
+    if tenant == "default":
+        return info.nats_url
+    password = secrets.load(folder).tenants.get(tenant)
+    if password is None:
+        raise UsageError(f"--tenant {tenant}: no such tenant in {folder}; make it with: penstock up --tenant {tenant}")
+    return url_of(info.nats_port, tenant, password)
+
+
+def operator_address(data: Path | None, nats_url: str) -> str:
+    """The same for who runs the stack: on the account of the services, with all rights there."""
+    from_environment = "" if data else os.environ.get("PENSTOCK_NATS_URL", "")
+    if known := nats_url or from_environment:
+        return known
+    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
+        from client.stack.compose import tenant_url
+
+        return tenant_url(secrets.OPERATOR)
+    info = load(find_data(data))
+    if info is None:
+        raise Unreachable(f"no stack is running in {find_data(data)}; start one with: penstock up")
+    return info.operator_url

@@ -7,8 +7,9 @@ from rich.text import Text
 
 from client.cli.options import Data, Json, NatsUrl, Tenant, address
 from client.cli.screen import Screen, size, table
-from client.cli.session import talk
+from client.cli.session import operate
 from client.client import Penstock
+from client.discovery import shown
 from client.overview import Overview, overview
 from client.stack import find_data, status
 from client.stack.config import SERVICES
@@ -20,8 +21,8 @@ app = typer.Typer()
 def command(data: Data = None, nats_url: NatsUrl = "", tenant: Tenant = "default", json: Json = False) -> None:
     """Services with their replicas, queue depths and lag, memory of each process. Exits with 1 where one is missing."""
     screen = Screen(json)
-    url = address(data, nats_url)
-    view = talk(data, nats_url, tenant, lambda penstock: look(penstock, url, find_data(data)))
+    url = address(data, nats_url, tenant)
+    view = operate(data, nats_url, lambda penstock: look(penstock, url, find_data(data)))
     show(screen, view)
     screen.document(view)
     raise typer.Exit(1 if view.missing else 0)
@@ -30,14 +31,14 @@ def command(data: Data = None, nats_url: NatsUrl = "", tenant: Tenant = "default
 async def look(penstock: Penstock, url: str, folder: Path) -> Overview:
     """The stack as it is; processes only where it is the one of this data folder."""
     stack = status(folder)
-    if stack and stack.nats_url != url:
+    if stack and shown(stack.nats_url) != shown(url):
         stack = None
     return await overview(penstock, url, list(stack.services if stack else SERVICES), stack)
 
 
 def show(screen: Screen, view: Overview) -> None:
     """The stack for people."""
-    screen.say(f"NATS {view.nats_url}" + (f" · data {view.data}" if view.data else ""), "bold")
+    screen.say(f"NATS {shown(view.nats_url)}" + (f" · data {view.data}" if view.data else ""), "bold")
     processes = {process.name: process for process in view.processes}
     rows: list[tuple[object, ...]] = []
     for service in view.services:

@@ -1,36 +1,43 @@
 """`penstock up`"""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from msgspec.structs import asdict
 
 from client.cli.options import Data, Json
 from client.cli.screen import Screen, seconds
+from client.discovery import shown
 from client.stack import StackInfo, find_data, status, up
 
 app = typer.Typer()
 
 
 @app.command("up")
-def command(data: Data = None, json: Json = False) -> None:
+def command(
+    data: Data = None,
+    tenant: Annotated[list[str] | None, typer.Option("--tenant", help="See that there is this tenant too.")] = None,
+    json: Json = False,
+) -> None:
     """Start the embedded stack, or find it running. Returns when NATS, Redis and all services answer."""
     screen = Screen(json)
     folder = find_data(data)
-    start(folder, screen)
+    start(folder, screen, tenant or [])
 
 
-def start(folder: Path, screen: Screen) -> StackInfo:
+def start(folder: Path, screen: Screen, tenants: Sequence[str] = ()) -> StackInfo:
     """Start the stack in a folder and say so; the JSON document is the stack's record."""
     started = time.monotonic()
     was_running = status(folder) is not None
     with screen.progress.status("starting NATS, Redis and the services …"):
-        info = up(folder)
+        info = up(folder, tenants=tenants)
     if was_running:
         screen.say(f"The stack in {folder} is running already.")
     else:
         screen.say(f"The stack in {folder} is ready after {seconds(time.monotonic() - started)}.", "green")
-    screen.say(f"NATS  {info.nats_url}\nRedis {info.redis_url}\nlogs  {folder / 'logs'}")
+    screen.say(f"NATS  {shown(info.nats_url)}\nRedis {shown(info.redis_url)}\nlogs  {folder / 'logs'}")
     screen.document(asdict(info) | {"was_running": was_running})
     return info

@@ -4,11 +4,15 @@ import os
 import shlex
 import sys
 import sysconfig
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
 from client.errors import StackError
+from client.stack.accounts import accounts_text
 from client.stack.info import StackInfo, stack_id
+from client.stack.ports import HOST
+from client.stack.secrets import OPERATOR, Secrets, service_user, write_private
 
 SERVICES: dict[str, str] = {
     "ingest": "services.ingest.app",
@@ -22,7 +26,10 @@ SERVICES: dict[str, str] = {
 """Service name and the module that runs it."""
 
 GROUND = ("nats", "redis")
-FOLDERS = ("logs", "nats", "redis")
+FOLDERS = ("logs", "nats", "redis", "secrets")
+ADDRESSES = ("PENSTOCK_NATS_URL", "PENSTOCK_REDIS_URL", "PENSTOCK_NATS_URL_FILE", "PENSTOCK_REDIS_URL_FILE")
+"""The caller's own, which are of another stack."""
+
 MARK = "STACK_OF_PENSTOCK"
 """Environment variable of every process of a stack: its data folder. So that none can get away."""
 
@@ -30,20 +37,19 @@ OF_TESTS = "PENSTOCK_TEST_"
 """Variables for tests only: the services would refuse them as settings that they do not know."""
 
 MAX_PAYLOAD = 8 << 20  # bytes
-MAX_STORE = "64GB"  # what streams may reserve; the server's default, a share of the free disk, may be too little
+MAX_STORE = "1TB"  # what streams and tenants may reserve, not what they take; the default may be too little
 DRAIN_S = 20  # how long a service may take to finish what it holds
 
 NATS = """\
 # Written by `penstock up`; changes are lost.
 server_name: {name}
 listen: "127.0.0.1:{port}"
-http: "127.0.0.1:{monitor}"
 max_payload: {max_payload}
 jetstream {{
   store_dir: "nats"
   max_file_store: {max_store}
 }}
-"""
+{accounts}"""
 
 REDIS = """\
 # Written by `penstock up`; changes are lost.
@@ -57,6 +63,12 @@ appendfsync everysec
 save ""
 maxmemory-policy noeviction
 set-proc-title no
+{users}"""
+
+REDIS_USERS = """\
+user default off
+user {operator} on #{operator_hash} ~* &* +@all
+user services on #{services_hash} ~* &* +@all -@admin -@dangerous +info
 """
 
 SUPERVISOR = """\
@@ -96,20 +108,20 @@ startretries=30
 stopsignal=TERM
 stopwaitsecs={drain}
 killasgroup=true
-redirect_stderr=true
+{variables}redirect_stderr=true
 stdout_logfile=logs/{name}.log
 stdout_logfile_maxbytes=10MB
 stdout_logfile_backups=3
 """
 
 
-def nats_config(info: StackInfo) -> str:
+def nats_config(info: StackInfo, secrets: Secrets) -> str:
     return NATS.format(
         name=server_name(info),
         port=info.nats_port,
-        monitor=info.monitor_port,
         max_payload=MAX_PAYLOAD,
         max_store=MAX_STORE,
+        accounts=accounts_text(secrets),
     )
 
 
@@ -117,14 +129,23 @@ def server_name(info: StackInfo) -> str:
     return f"penstock-{stack_id(Path(info.data))}"
 
 
-def redis_config(info: StackInfo) -> str:
-    return REDIS.format(port=info.redis_port)
+def redis_config(info: StackInfo, secrets: Secrets) -> str:
+    return REDIS.format(port=info.redis_port, users=redis_users(secrets))
+
+
+def redis_users(secrets: Secrets) -> str:
+    """Redis knows passwords by their hash."""
+    return REDIS_USERS.format(
+        operator=OPERATOR,
+        operator_hash=sha256(secrets.redis[OPERATOR].encode()).hexdigest(),
+        services_hash=sha256(secrets.redis["services"].encode()).hexdigest(),
+    )
 
 
 def supervisor_config(info: StackInfo) -> str:
     head = SUPERVISOR.format(socket=_escape(info.socket), ground=",".join(GROUND), services=",".join(info.services))
     return head + "".join(
-        PROGRAM.format(name=name, command=_escape(shlex.join(command)), drain=DRAIN_S)
+        PROGRAM.format(name=name, command=_escape(shlex.join(command)), drain=DRAIN_S, variables=_variables(name, info))
         for name, command in commands(info).items()
     )
 
@@ -138,24 +159,43 @@ def commands(info: StackInfo) -> dict[str, list[str]]:
     }
 
 
-def write_all(info: StackInfo) -> None:
+def _variables(name: str, info: StackInfo) -> str:
+    """Where a service reads its addresses: in files, since anybody's `ps` may show an environment."""
+    if name not in info.services:
+        return ""
+    return f'environment=PENSTOCK_NATS_URL_FILE="secrets/{name}.nats",PENSTOCK_REDIS_URL_FILE="secrets/redis"\n'
+
+
+def write_all(info: StackInfo, secrets: Secrets) -> None:
     data = Path(info.data)
     for folder in FOLDERS:
         (data / folder).mkdir(parents=True, exist_ok=True)
-    (data / "nats.conf").write_text(nats_config(info))
-    (data / "redis.conf").write_text(redis_config(info))
+    (data / "secrets").chmod(0o700)
+    write_private(data / "nats.conf", nats_config(info, secrets))
+    write_private(data / "redis.conf", redis_config(info, secrets))
     (data / "supervisord.conf").write_text(supervisor_config(info))
+    for name in info.services:
+        url = nats_url(info.nats_port, service_user(name), secrets.services[name])
+        write_private(data / "secrets" / f"{name}.nats", url)
+    write_private(data / "secrets" / "redis", redis_url(info.redis_port, "services", secrets.redis["services"]))
+
+
+def nats_url(port: int, user: str, password: str) -> str:
+    return f"nats://{user}:{password}@{HOST}:{port}"
+
+
+def redis_url(port: int, user: str, password: str) -> str:
+    return f"redis://{user}:{password}@{HOST}:{port}/0"
 
 
 def environment(info: StackInfo) -> dict[str, str]:
     """What the processes see: the caller's environment, and where their stack is."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS) and name not in ADDRESSES}
     if models := env.get("PENSTOCK_MODELS"):
         env["PENSTOCK_MODELS"] = str(Path(models).expanduser().resolve())  # the processes run in the data folder
     return env | {
         MARK: info.data,
-        "PENSTOCK_NATS_URL": info.nats_url,
-        "PENSTOCK_REDIS_URL": info.redis_url,
+        "PENSTOCK_ACCOUNTS": "true",
         "PENSTOCK_DATA": info.data,
         "PYTHONUNBUFFERED": "1",
     }

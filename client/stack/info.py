@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from client.errors import StackError
+from client.stack.secrets import write_private
 
 DEFAULT_DATA = ".penstock"
 DATA_VARIABLE = "PENSTOCK_DATA"
@@ -28,14 +29,14 @@ class ProcessInfo(Struct, frozen=True):
 
 
 class StackInfo(Struct, frozen=True):
-    """A stack, as `<data>/stack.json` records it."""
+    """A stack, as `<data>/stack.json` records it, which only its owner can read."""
 
     data: str
-    nats_url: str
-    redis_url: str
+    nats_url: str  # as a client of the tenant `default` uses it; its password stands in it, as in the others
+    operator_url: str  # NATS, on the account of the services, with all rights
+    redis_url: str  # with all rights
     nats_port: int
     redis_port: int
-    monitor_port: int  # NATS's own HTTP monitoring
     socket: str  # supervisord listens here
     services: dict[str, str]  # name and module of each
     supervisor_pid: int = 0
@@ -67,9 +68,7 @@ def load(data: Path) -> StackInfo | None:
 
 def save(info: StackInfo) -> None:
     target = Path(info.data) / "stack.json"
-    draft = target.with_suffix(".json.tmp")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(info)))
-    draft.replace(target)
+    write_private(target, msgspec.json.format(msgspec.json.encode(info)).decode())
 
 
 def forget(data: Path) -> None:

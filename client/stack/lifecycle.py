@@ -2,22 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from client.stack.config import DRAIN_S, SERVICES, write_all
+from client.stack import secrets
+from client.stack.config import DRAIN_S, SERVICES, nats_url, redis_url, write_all
 from client.stack.info import StackInfo, forget, load, locked, save, socket_folder, stack_id
-from client.stack.ports import HOST, free_ports
+from client.stack.ports import free_ports
 from client.stack.processes import alive, sweep
 from client.stack.ready import PortTaken, Watch, log_sizes, wait_ready
+from client.stack.secrets import OPERATOR, Secrets
 from client.stack.supervisor import Supervisor, running, spawn
 
 READY_S = 60.0
 TRIES = 3
+DEFAULT_TENANT = "default"
 BUSY = "another `penstock up` or `down` is at work on {data}; try again when it is done"
 
 
@@ -29,20 +32,28 @@ class Stopped:
     strays: int
 
 
-def up(data: Path, ready_s: float = READY_S, services: Mapping[str, str] = SERVICES) -> StackInfo:
+def up(
+    data: Path,
+    ready_s: float = READY_S,
+    services: Mapping[str, str] = SERVICES,
+    tenants: Sequence[str] = (DEFAULT_TENANT,),
+) -> StackInfo:
     """Start the stack of this data folder, or find it running; returns when all of it answers.
 
-    What a crash left behind is ended first. Raises StackError with the cause, and then nothing of it runs.
+    Passwords are made where there are none; tenants that were there before stay. What a crash left behind is ended
+    first. Raises StackError with the cause, and then nothing of it runs.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(data / ".lock", BUSY.format(data=data)):
         info = load(data)
         if info and (supervisor := running(info)):
-            return _revive(info, supervisor, ready_s)
+            return _revive(info, supervisor, ready_s, tenants)
         sweep(data)
+        known = secrets.load(data).complete(services, (DEFAULT_TENANT, *tenants))
+        secrets.save(data, known)
         for left in range(TRIES - 1, -1, -1):
             try:
-                return _start(plan(data, services, info), ready_s)
+                return _start(plan(data, services, known, info), known, ready_s)
             except PortTaken:
                 info = None  # other ports, then
                 if not left:
@@ -75,41 +86,46 @@ def status(data: Path) -> StackInfo | None:
     return msgspec.structs.replace(info, processes=supervisor.processes())
 
 
-def plan(data: Path, services: Mapping[str, str], before: StackInfo | None = None) -> StackInfo:
+def plan(data: Path, services: Mapping[str, str], known: Secrets, before: StackInfo | None = None) -> StackInfo:
     """Addresses for a stack: those it had before where they are still free. The one place that writes URLs."""
-    wanted = (before.nats_port, before.redis_port, before.monitor_port) if before else (0, 0, 0)
-    nats, redis, monitor = free_ports(wanted)
+    nats, redis = free_ports((before.nats_port, before.redis_port) if before else (0, 0))
     return StackInfo(
         data=str(data),
-        nats_url=f"nats://{HOST}:{nats}",
-        redis_url=f"redis://{HOST}:{redis}/0",
+        nats_url=nats_url(nats, DEFAULT_TENANT, known.tenants[DEFAULT_TENANT]),
+        operator_url=nats_url(nats, OPERATOR, known.operators[OPERATOR]),
+        redis_url=redis_url(redis, OPERATOR, known.redis[OPERATOR]),
         nats_port=nats,
         redis_port=redis,
-        monitor_port=monitor,
         socket=str(socket_folder() / f"{stack_id(data)}.sock"),
         services=dict(services),
         started_at=time.time(),
     )
 
 
-def _start(info: StackInfo, ready_s: float) -> StackInfo:
-    write_all(info)
+def _start(info: StackInfo, known: Secrets, ready_s: float) -> StackInfo:
+    write_all(info, known)
     watch = Watch(info, log_sizes(Path(info.data)))
     try:
         info = msgspec.structs.replace(info, supervisor_pid=spawn(info))
         save(info)
-        asyncio.run(wait_ready(info, watch, ready_s))
+        asyncio.run(wait_ready(info, watch, ready_s, list(known.tenants)))
     except BaseException:  # Ctrl-C too: a stack that is not ready must not go on running
         _stop_all(info)
         raise
     return _recorded(info)
 
 
-def _revive(info: StackInfo, supervisor: Supervisor, ready_s: float) -> StackInfo:
-    """The stack runs; make sure that all of it does."""
+def _revive(info: StackInfo, supervisor: Supervisor, ready_s: float, tenants: Sequence[str]) -> StackInfo:
+    """The stack runs; make sure that all of it does, with these tenants."""
+    before = secrets.load(Path(info.data))
+    known = before.complete(info.services, tenants)
+    if known != before:
+        secrets.save(Path(info.data), known)
+        write_all(info, known)
+        supervisor.reload("ground:nats")
     watch = Watch(info, log_sizes(Path(info.data)))
     supervisor.start_missing()
-    asyncio.run(wait_ready(info, watch, ready_s))
+    asyncio.run(wait_ready(info, watch, ready_s, list(known.tenants)))
     return _recorded(info)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,10 +65,13 @@ def cause(log: Path, start: int = 0, limit: int = 300) -> str:
     return (told or lines or [""])[-1][:limit]
 
 
-async def wait_ready(info: StackInfo, watch: Watch, timeout_s: float) -> None:
-    """Returns when NATS with JetStream, Redis and all services answer; raises StackError where they do not in time."""
+async def wait_ready(info: StackInfo, watch: Watch, timeout_s: float, tenants: Sequence[str] = ()) -> None:
+    """Makes the streams, those of these tenants too; returns when NATS with JetStream, Redis and all services answer.
+
+    Raises StackError where they do not in time.
+    """
     waiting = Waiting([*GROUND, *info.services])
-    answers = asyncio.create_task(_all_answer(info, waiting))
+    answers = asyncio.create_task(_all_answer(info, waiting, tenants))
     failure = asyncio.create_task(_first_failure(watch))
     tasks = {answers, failure}
     done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -105,25 +109,29 @@ async def _first_failure(watch: Watch) -> None:
             raise StackError(f"supervisord is gone: {error}") from None
 
 
-async def _all_answer(info: StackInfo, waiting: Waiting) -> None:
-    await asyncio.gather(_nats_answers(info, waiting), _redis_answers(info, waiting))
-    async with connected(info.nats_url) as nc:
+async def _all_answer(info: StackInfo, waiting: Waiting, tenants: Sequence[str]) -> None:
+    await asyncio.gather(_nats_answers(info, waiting, tenants), _redis_answers(info, waiting))
+    async with connected(info.operator_url) as nc:
         while waiting.names:
             for pong in await discover(nc, "PING", Pong, listen_s=ROUND_S, enough=len(waiting.names)):
                 waiting.seen(pong.name.removeprefix(PREFIX))
 
 
-async def _nats_answers(info: StackInfo, waiting: Waiting) -> None:
+async def _nats_answers(info: StackInfo, waiting: Waiting, tenants: Sequence[str]) -> None:
     from nats.errors import Error
 
+    from client.stack.provision import provision
+
     await _our_nats_listens(info)
-    async with connected(info.nats_url) as nc:
+    async with connected(info.operator_url) as nc:
         while True:
             try:
                 await nc.jetstream().account_info()
                 break
             except Error:
                 await asyncio.sleep(PAUSE_S)
+        if tenants:
+            await provision(nc, tenants)
     waiting.seen("nats")
 
 

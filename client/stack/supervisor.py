@@ -36,6 +36,10 @@ class Supervisor:
             self._call("startProcess", f"{row['group']}:{row['name']}", False)
         return [row["name"] for row in missing]
 
+    def reload(self, program: str) -> None:
+        """Let a program read its configuration anew."""
+        self._call("signalProcess", program, "HUP")
+
     def shutdown(self) -> None:
         """Stop the services, then what they stand on, then supervisord itself. Returns at once."""
         self._call("shutdown")

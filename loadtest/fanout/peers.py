@@ -58,7 +58,7 @@ def taskiq_sharded(stack: StackInfo, n: int) -> Measured:
 def _run(script: str, stack: StackInfo, n: int, shard: int) -> Measured:
     """The script starts its own worker, warms it up, measures, and prints one line of JSON."""
     redis = stack.redis_url.rsplit("/", maxsplit=1)[0] + "/1"  # the same server, a database of its own
-    env = os.environ | {"BENCH_NATS_URL": stack.nats_url, "BENCH_REDIS_URL": redis}
+    env = os.environ | {"BENCH_NATS_URL": stack.operator_url, "BENCH_REDIS_URL": redis}
     command = [str(PYTHON), script, "--n", str(n), "--shard", str(shard)]
     try:
         done = subprocess.run(command, cwd=PEERS, env=env, capture_output=True, text=True, timeout=GIVE_UP_S)

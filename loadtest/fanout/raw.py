@@ -27,7 +27,7 @@ GIVE_UP_S = 120.0
 
 def measure(stack: StackInfo, n: int) -> Measured:
     """From the first publish until the consumer has acknowledged all."""
-    return asyncio.run(_measure(stack.nats_url, n))
+    return asyncio.run(_measure(stack.operator_url, n))
 
 
 async def _measure(url: str, n: int) -> Measured:

@@ -17,10 +17,13 @@ async def build(runtime: Runtime[IngestSettings]) -> AsyncIterator[None]:
     settings = runtime.settings
     limits = limits_of(settings)
     parser = Parser(limits, settings.parsers, settings.parser_idle_s)
-    files = BusFiles(runtime.bus, limits.document)
     library = BusLibrary(runtime.bus)
-    runtime.on(Parse, lambda task, step: parse(task.items, step, parser, files, library, task.tenant))
-    runtime.on(Sections, lambda task, step: sections(task.items, step, parser, files))
+
+    def files(tenant: str) -> BusFiles:
+        return BusFiles(runtime.bus, limits.document, tenant)
+
+    runtime.on(Parse, lambda task, step: parse(task.items, step, parser, files(task.tenant), library, task.tenant))
+    runtime.on(Sections, lambda task, step: sections(task.items, step, parser, files(task.tenant)))
     yield
     await parser.close()
 

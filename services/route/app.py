@@ -12,6 +12,7 @@ from services.route import handlers
 from services.route.adapters.asks import Asks
 from services.route.adapters.depths import Depths
 from services.route.adapters.given_up import GivenUp
+from services.route.adapters.intake import Intake
 from services.route.adapters.opener import Opener
 from services.route.adapters.paces import Paces
 from services.route.adapters.redis_watch import RedisWatch
@@ -34,7 +35,9 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
     opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
     reports = Reports(runtime.hops, runtime.cancels, paces, runtime.telemetry)
-    asks = Asks(Bus.on(runtime.bus.nc))  # who waits for a reply is told at once that the queue is full
+    intake = Intake(runtime.bus, opener, runtime.pulls)
+    # who waits for a reply is told at once that the queue is full
+    asks = Asks(Bus.on(runtime.bus.nc, accounts=runtime.bus.accounts))
 
     replicas = Replicas(runtime.bus)
     runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue, replicas.choose))
@@ -44,15 +47,18 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     runtime.on(Report, reports.write)
 
     async def begin(micro: MicroService) -> None:
+        await intake.look()
         await runtime.worker.pull(ALARMS, "route-alarms", alarm(">"), settings.batch_slots)
-        runtime.pulls += [await opener.pull(), await GivenUp(runtime.hops, settings).pull()]
+        runtime.pulls += [await GivenUp(runtime.hops, settings).pull()]
         await replicas.open()
         await asks.announce(micro)
 
     runtime.when_started(begin)
     watching = asyncio.create_task(RedisWatch(runtime.hops, runtime.redis).run())
     measuring = asyncio.create_task(Depths(runtime.bus, runtime.telemetry).watch())
+    looking = asyncio.create_task(intake.run())
     yield
+    looking.cancel()
     watching.cancel()
     measuring.cancel()
     await replicas.close()

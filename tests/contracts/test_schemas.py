@@ -69,7 +69,7 @@ def test_every_subject_is_a_channel_that_somebody_uses(asyncapi: Schema) -> None
     addresses = {channel["address"] for channel in asyncapi["channels"].values()}
     assert addresses >= {c.subject for c in CONTRACTS if c.subject}
     used = {operation["channel"]["$ref"].rsplit("/", 1)[-1] for operation in asyncapi["operations"].values()}
-    more = {"generateTask", "generateReplicaTask", "schedulesTask", "alarmsTask"}  # Task's further subjects
+    more = {"asksJob", "generateTask", "generateReplicaTask", "schedulesTask", "alarmsTask"}  # further subjects
     assert asyncapi["channels"].keys() - used == {"inbox", *more}
 
 

@@ -76,6 +76,13 @@ async def penstock(stack: Running) -> AsyncIterator[Penstock]:
         yield connection
 
 
+@pytest.fixture
+async def operator(stack: Running) -> AsyncIterator[Penstock]:
+    """On the account of the services: sees what no tenant does."""
+    async with await Penstock.connect(stack.info.operator_url) as connection:
+        yield connection
+
+
 @pytest.fixture(scope="session")
 def library(stack: Running) -> None:
     """The health-plan booklet, read and indexed for the tenant `default`."""

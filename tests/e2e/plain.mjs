@@ -1,10 +1,10 @@
-// A job, an ask and discovery with npm's `nats` alone: `node plain.mjs URL` prints one JSON object with what came back.
+// A job, an ask and discovery with npm's `nats` alone: `NATS_URL=… node plain.mjs` prints one JSON object with what came back.
 import { connect, createInbox, JSONCodec } from "nats";
 
 const json = JSONCodec();
 const question = { question: "Does plan HMO-483 cover physiotherapy after ACL surgery?" };
 
-const nc = await connect({ servers: process.argv[2] });
+const nc = await connect({ servers: process.env.NATS_URL });
 const js = nc.jetstream();
 
 const ack = await js.publish("jobs.default.rag", json.encode({ items: [question] }));

@@ -1,10 +1,11 @@
-"""What the README promises to every NATS client, done with nats-py alone: run as `python -I plain_client.py URL`.
+"""What the README promises to every NATS client, with nats-py alone: `NATS_URL=… python -I plain_client.py`.
 
 Prints one JSON object with what came back. Imports nothing of Penstock.
 """
 
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -98,4 +99,4 @@ async def main(url: str) -> None:
     print(json.dumps(found))
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(os.environ["NATS_URL"]))

@@ -114,7 +114,7 @@ async def test_a_job_past_its_deadline_is_reported_as_expired(penstock: Penstock
 
 
 async def test_the_alarm_of_a_group_ends_a_job_whose_worker_stands_still_and_the_late_result_changes_nothing(
-    penstock: Penstock, stack: Running, script: Script
+    penstock: Penstock, operator: Penstock, stack: Running, script: Script
 ) -> None:
     script.when("late", "Too late.")
     with frozen(stack, "generate"):
@@ -124,19 +124,19 @@ async def test_the_alarm_of_a_group_ends_a_job_whose_worker_stands_still_and_the
         assert report.reasons == {"deadline_exceeded": 20}
         assert report.seconds >= 2
         before = [shard async for shard in penstock.stored_results(receipt.job)]
-    await _worked_off(penstock, "generate-batch")
+    await _worked_off(operator, "generate-batch")
     assert [shard async for shard in penstock.stored_results(receipt.job)] == before
     assert await penstock.find_report(receipt.job) == report
 
 
 async def test_the_alarm_of_a_scatter_inside_a_job_ends_it_too(
-    penstock: Penstock, stack: Running, script: Script
+    penstock: Penstock, operator: Penstock, stack: Running, script: Script
 ) -> None:
     script.when("late", "Too late.")
     with frozen(stack, "generate"):
         receipt = await penstock.submit("self-consistency", [Input(question="late")], SCRIPTED, deadline_s=2)
         report = await penstock.report(receipt, timeout_s=30)
-        await _arrived(penstock, f"default/{receipt.job}/0/0", 7)
+        await _arrived(operator, f"default/{receipt.job}/0/0", 7)
     assert (report.state, report.succeeded, report.failed) == ("expired", 0, 1)
     script.when("next", "Fine.")
     after = await penstock.ask("next", "self-consistency", options=SCRIPTED)

@@ -1,6 +1,7 @@
 """Without our client: what the README promises to every NATS client, from plain nats-py and from JavaScript."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,18 @@ SERVICES = ["generate", "ingest", "judge", "memory", "rerank", "retrieve", "rout
 OURS = {"client", "contracts", "services", "shared", "penstock"}
 
 
+def address(stack: Running) -> dict[str, str]:
+    """Not as an argument: everybody on the machine may read those."""
+    return os.environ | {"NATS_URL": stack.info.nats_url}
+
+
 @pytest.fixture(scope="module")
 def said(stack: Running, library: None) -> dict[str, Any]:
     """What the plain Python client printed."""
-    command = [sys.executable, "-I", str(HERE / "plain_client.py"), stack.info.nats_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd="/", check=False)
+    command = [sys.executable, "-I", str(HERE / "plain_client.py")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, cwd="/", env=address(stack), check=False
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert OURS.isdisjoint(found["modules"])
@@ -119,8 +127,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.node
 def test_the_same_from_javascript(stack: Running, node: Path) -> None:
-    command = ["node", "plain.mjs", stack.info.nats_url]
-    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=90, check=False)
+    command = ["node", "plain.mjs"]
+    done = subprocess.run(
+        command, cwd=node, capture_output=True, text=True, timeout=90, env=address(stack), check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     check_results(found["results"], str(found["sequence"]))

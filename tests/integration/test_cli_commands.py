@@ -24,12 +24,13 @@ from client.errors import JobRejected
 from client.outfile import Counts
 from client.stack import StackInfo, down, up
 from client.stack.processes import of_stack
-from contracts import subjects
+from contracts import accounts, subjects
 from contracts.events import Hop
 from contracts.item import Failure, Input
 from contracts.job import ItemResult, Job, Options
 from contracts.task import DeadLetter
 from shared.bus import Bus
+from shared.uploads import Uploads
 
 pytestmark = pytest.mark.servers
 
@@ -43,11 +44,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
 
 @pytest.fixture
 async def stand_in(stack: StackInfo) -> AsyncIterator[StandIn]:
-    nc = await nats.connect(stack.nats_url)
-    bus = Bus.on(nc)
+    nc = await nats.connect(stack.operator_url)
+    bus = Bus.on(nc, accounts=True)
     await bus.ensure()
+    theirs = nc.jetstream(prefix=accounts.api("default"))
     for stream in subjects.STREAMS:
-        await bus.js.purge_stream(stream.name)
+        if stream is not subjects.JOBS:
+            await bus.js.purge_stream(stream.name)
+    for stream in (subjects.RESULTS, subjects.EVENTS):
+        await theirs.purge_stream(stream.name)
     stand_in = StandIn(bus)
     await nc.subscribe("jobs.*.*", cb=stand_in.take)
     await nc.flush()
@@ -128,7 +133,7 @@ async def test_ingest_sends_files_and_lists_documents(shell: Shell, stand_in: St
     assert document["report"]["succeeded"] == 2
     sent = msgspec.json.decode(stand_in.jobs[-1].items[0], type=Input)
     assert sent.document is not None
-    assert await stand_in.bus.get_claim(sent.document.claim) == b"# Leave\n"
+    assert await Uploads(stand_in.bus, "default").read(sent.document.claim) == b"# Leave\n"
 
 
 async def test_a_batch_writes_every_result_in_order_and_tells_by_its_code(shell: Shell, tmp_path: Path) -> None:
@@ -183,7 +188,7 @@ async def test_items_of_a_csv_may_name_documents(shell: Shell, stand_in: StandIn
     sent = [msgspec.json.decode(item, type=Input).document for item in stand_in.jobs[-1].items]
     assert sent[0] is not None
     assert sent[1] is not None
-    assert await stand_in.bus.get_claim(sent[0].claim) == b"whereas"
+    assert await Uploads(stand_in.bus, "default").read(sent[0].claim) == b"whereas"
     assert (sent[1].name, sent[1].claim) == ("gone.txt", "")
 
 
@@ -224,6 +229,7 @@ async def test_when_the_job_is_forgotten_only_missing_items_are_submitted(
         lines = out.read_bytes().splitlines()
         out.write_bytes(lines[3] + b"\n" + lines[0] + b"\n")
         await stand_in.bus.js.purge_stream("RESULTS")
+        await stand_in.bus.nc.jetstream(prefix=accounts.api("default")).purge_stream("RESULTS")
 
         report = await run_batch(penstock, batch, out, lambda counts: None)
 
@@ -329,7 +335,7 @@ async def test_status_shows_queues_processes_and_who_is_missing(shell: Shell, st
     assert code == 0
     assert view["nats_url"] == stack.nats_url
     assert view["data"] == stack.data
-    assert {stream["name"] for stream in view["streams"]} >= {"JOBS", "WORK", "RESULTS"}
+    assert {stream["name"] for stream in view["streams"]} >= {"JOBS_default", "WORK", "RESULTS"}
     assert {process["name"] for process in view["processes"]} == {"nats", "redis", "supervisord"}
     assert view["memory"] > 1_000_000
 

@@ -14,6 +14,8 @@ from stand_in import StandIn
 from client.client import Penstock
 from client.errors import JobRejected, TimedOut, Unreachable, UsageError
 from client.stack import StackInfo, down, up
+from client.stack.config import nats_url as url_of
+from client.stack.secrets import load
 from contracts import subjects
 from contracts.events import Hop
 from contracts.item import Answer, Input
@@ -27,14 +29,14 @@ pytestmark = pytest.mark.servers
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
     data = tmp_path_factory.mktemp("client")
-    yield up(data, services={})
+    yield up(data, services={}, tenants=["default", "other"])
     down(data)
 
 
 @pytest.fixture
 async def stand_in(stack: StackInfo) -> AsyncIterator[StandIn]:
-    nc = await nats.connect(stack.nats_url)
-    bus = Bus.on(nc)
+    nc = await nats.connect(stack.operator_url)
+    bus = Bus.on(nc, accounts=True)
     await bus.ensure()
     stand_in = StandIn(bus)
     await nc.subscribe("jobs.*.*", cb=stand_in.take)
@@ -83,7 +85,8 @@ async def test_the_same_id_twice_is_one_submission(penstock: Penstock, stand_in:
 
 async def test_the_same_id_of_two_tenants_is_two_submissions(penstock: Penstock, stack: StackInfo) -> None:
     await penstock.submit("rag", [Input(question="q")], job="shared-id")
-    async with await Penstock.connect(stack.nats_url, tenant="other") as other:
+    url = url_of(stack.nats_port, "other", load(Path(stack.data)).tenants["other"])
+    async with await Penstock.connect(url, tenant="other") as other:
         assert not (await other.submit("rag", [Input(question="q")], job="shared-id")).duplicate
 
 
@@ -189,8 +192,7 @@ async def read_through_a_restart(info: StackInfo) -> list[int]:
             if len(seen) == 3:
                 three.set()
 
-    async with await Penstock.connect(info.nats_url) as penstock, await Penstock.connect(info.nats_url) as writer:
-        await writer.bus.ensure()
+    async with await Penstock.connect(info.nats_url) as penstock, await Penstock.connect(info.operator_url) as writer:
         reader = asyncio.create_task(read(penstock))
         for shard in range(3):
             await write(writer, str(shard), ShardResult("j", shard, [ItemResult(shard)]))

@@ -25,6 +25,7 @@ from shared.groups import Count, Groups
 from shared.hops import Hops
 from shared.models import load_catalogue
 from shared.pull import Pull
+from shared.uploads import Uploads
 
 pytestmark = pytest.mark.servers
 
@@ -185,10 +186,10 @@ async def test_lines_are_read_over_the_borders_of_chunks_and_from_any_place(core
     given = [json.dumps({"question": f"q{n}" * 50}).encode() for n in range(3000)]
     given[700:700] = [long]
     claim = await core.bus.put_claim(b"\n".join(given) + tail)
-    assert await (await Lines.open(core.bus, claim)).count() == len(given)
+    assert await (await Lines.open(Uploads(core.bus, core.tenant), claim)).count() == len(given)
     found, place = [], Place()
     for count in (1, 699, 1, 5, 1500, 10_000):
-        reading = await Lines.open(core.bus, claim, place)
+        reading = await Lines.open(Uploads(core.bus, core.tenant), claim, place)
         found += await reading.take(count)
         place = reading.place
     assert found == given

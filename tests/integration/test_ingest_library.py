@@ -162,12 +162,12 @@ async def test_replay_gives_the_last_revision_of_each_document_and_ends(bus: Bus
 
 async def test_an_upload_is_read_and_limits_hold_before_it_is_loaded(bus: Bus) -> None:
     claim = await bus.put_claim(b"x" * 2000)
-    assert await BusFiles(bus, 2000).get_bytes("a.txt", claim) == b"x" * 2000
+    assert await BusFiles(bus, 2000, "acme").get_bytes("a.txt", claim) == b"x" * 2000
     with pytest.raises(ItemError, match=r"a\.txt: 2,000 bytes; at most 1,999 are read") as caught:
-        await BusFiles(bus, 1999).get_bytes("a.txt", claim)
+        await BusFiles(bus, 1999, "acme").get_bytes("a.txt", claim)
     assert caught.value.code == "too_large"
     with pytest.raises(ItemError, match=r"a\.txt: no upload 'gone'.*kept for 7 days"):
-        await BusFiles(bus, 1999).get_bytes("a.txt", "gone")
+        await BusFiles(bus, 1999, "acme").get_bytes("a.txt", "gone")
 
 
 async def test_parse_from_upload_to_log_and_back(bus: Bus, library: BusLibrary) -> None:
@@ -175,8 +175,8 @@ async def test_parse_from_upload_to_log_and_back(bus: Bus, library: BusLibrary) 
     claim = await bus.put_claim(b"# Leave\n\n## 4.2 Carry-over\n\nFive days carry over to the next year.\n")
     item = Item(0, Input(document=DocumentRef("policy.md", claim=claim, metadata={"plan": "A"})))
     try:
-        first = await parse([item], Parse(), parser, BusFiles(bus, 1 << 20), library, "acme")
-        again = await parse([item], Parse(), parser, BusFiles(bus, 1 << 20), library, "acme")
+        first = await parse([item], Parse(), parser, BusFiles(bus, 1 << 20, "acme"), library, "acme")
+        again = await parse([item], Parse(), parser, BusFiles(bus, 1 << 20, "acme"), library, "acme")
     finally:
         await parser.close()
     assert first[0].document is not None

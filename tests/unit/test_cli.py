@@ -102,14 +102,14 @@ def test_the_address_is_the_option_else_the_data_folder_else_the_variable(
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    save(StackInfo(str(data), "nats://of-data", "redis://", 1, 2, 3, "socket", {}))
-    assert address(data, "nats://given") == "nats://given"
+    save(StackInfo(str(data), "nats://of-data", "nats://of-operator", "redis://", 1, 2, "socket", {}))
+    assert address(data, "nats://given", "default") == "nats://given"
     monkeypatch.setenv("PENSTOCK_NATS_URL", "nats://of-environment")
-    assert address(data, "") == "nats://of-data"
-    assert address(None, "") == "nats://of-environment"
+    assert address(data, "", "default") == "nats://of-data"
+    assert address(None, "", "default") == "nats://of-environment"
     monkeypatch.delenv("PENSTOCK_NATS_URL")
     monkeypatch.setenv("PENSTOCK_DATA", str(data))
-    assert address(None, "") == "nats://of-data"
+    assert address(None, "", "default") == "nats://of-data"
 
 
 def test_options_of_a_batch_are_typed(tmp_path: Path) -> None:

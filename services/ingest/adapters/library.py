@@ -8,23 +8,23 @@ from contracts.subjects import CLAIM, CLAIM_BUCKET, CLAIMS, EXPECT_LAST_SUBJECT_
 from shared.bus import CLAIM_BYTES, Bus, WrittenBefore, answered
 from shared.errors import ItemError
 from shared.library import Library
+from shared.uploads import Uploads
 
 
 class BusFiles:
     """Reads what users put into the object store."""
 
-    def __init__(self, bus: Bus, most: int) -> None:
-        self._bus = bus
+    def __init__(self, bus: Bus, most: int, tenant: str) -> None:
+        self._uploads = Uploads(bus, tenant)
         self._most = most
 
     async def get_bytes(self, name: str, claim: str) -> bytes:
         """Raises ItemError: `unreadable` where there is no such claim, `too_large` before it loads it."""
         try:
-            store = await self._bus.objects()
-            info = await answered(store.get_info(claim))
+            info = await self._uploads.info(claim)
             if (info.size or 0) > self._most:
                 raise ItemError("too_large", f"{name}: {info.size:,} bytes; at most {self._most:,} are read")
-            return (await answered(store.get(claim))).data or b""
+            return await self._uploads.read(claim)
         except NotFoundError:
             kept = f"uploads are kept for {CLAIMS.ttl_s / 86400:.0f} days"
             raise ItemError("unreadable", f"{name}: no upload {claim!r} in the object store; {kept}") from None

@@ -49,7 +49,7 @@ class Asks:
         try:
             payload = msgspec.json.encode(as_job(message.data))
             await self.bus.publish(
-                subjects.jobs(tenant, pattern), payload, headers={**trace_headers(), REPLY: message.reply}
+                subjects.asked(tenant, pattern), payload, headers={**trace_headers(), REPLY: message.reply}
             )
         except Rejected as error:
             await self._refuse(message.reply, Failure("malformed", str(error), "route"))

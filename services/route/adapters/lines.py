@@ -7,10 +7,8 @@ from nats.js.api import ObjectInfo
 from nats.js.errors import NotFoundError
 
 from contracts.subjects import CLAIMS
-from shared.bus import Bus, answered
 from shared.errors import Poison
-
-_SUBJECT = "$O.{bucket}.C.{nuid}"
+from shared.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,11 @@ class Place:
 class Lines:
     """The non-empty lines of an object from a place on."""
 
-    def __init__(self, bus: Bus, info: ObjectInfo, place: Place) -> None:
+    def __init__(self, uploads: Uploads, info: ObjectInfo, place: Place) -> None:
         self._claim = info.name or ""
         self.size = info.size or 0
-        self._bus = bus
-        self._subject = _SUBJECT.format(bucket=info.bucket, nuid=info.nuid)
-        self._stream = f"OBJ_{info.bucket}"
+        self._uploads = uploads
+        self._info = info
         self._next = place.sequence
         self._skip = place.offset
         self._buffer = b""
@@ -40,13 +37,13 @@ class Lines:
         self._chunks: deque[tuple[int, int]] = deque()  # sequence, and where in the object each begins
 
     @classmethod
-    async def open(cls, bus: Bus, claim: str, place: Place | None = None) -> "Lines":
+    async def open(cls, uploads: Uploads, claim: str, place: Place | None = None) -> "Lines":
         """Raises Poison where there is no such object (any more)."""
         try:
-            info = await answered((await bus.objects()).get_info(claim))
+            info = await uploads.info(claim)
         except NotFoundError:
             raise Poison(_gone(claim)) from None
-        return cls(bus, info, place or Place())
+        return cls(uploads, info, place or Place())
 
     @property
     def place(self) -> Place:
@@ -88,14 +85,9 @@ class Lines:
         if self._read >= self.size:
             return False
         try:
-            message = await answered(
-                self._bus.js.get_msg(
-                    self._stream, seq=max(self._next, 1), subject=self._subject, direct=True, next=True
-                )
-            )
+            sequence, data = await self._uploads.chunk(self._info, self._next)
         except NotFoundError:
             raise Poison(_gone(self._claim)) from None
-        data, sequence = message.data or b"", message.seq or 0
         self._chunks.append((sequence, self._read))
         self._next = sequence + 1
         self._buffer = self._buffer[self._at :] + data

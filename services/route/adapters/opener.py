@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import msgspec
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
+from nats.js.errors import NotFoundError
 
 from contracts.item import Failure
 from contracts.job import ItemResult, Job, JobReport
-from contracts.subjects import JOBS, MSG_ID, REPLY
+from contracts.subjects import CLAIM, JOBS, MSG_ID, REPLY
 from services.route.adapters.gate import Gate
 from services.route.adapters.lines import Lines
 from services.route.adapters.paces import Paces
@@ -39,6 +40,7 @@ from shared.errors import Poison, Rejected, Retryable
 from shared.hops import Hops, reply
 from shared.models import Catalogue
 from shared.pull import Consumer, Pull
+from shared.uploads import Uploads
 
 log = logging.getLogger("penstock.open")
 
@@ -72,13 +74,13 @@ class Opener:
     def _records(self) -> Records:
         return Records(self.hops.bus)
 
-    async def pull(self) -> Pull:
-        """A started pull loop over JOBS."""
+    async def pull(self, queue: str = JOBS.name) -> Pull:
+        """A started pull loop over a queue of submissions."""
         config = ConsumerConfig(
             durable_name=DURABLE, ack_policy=AckPolicy.EXPLICIT, ack_wait=self.settings.ack_wait_s, max_deliver=-1
         )
-        await answered(self.hops.bus.js.add_consumer(JOBS.name, config))
-        pull = Pull(self.hops.bus.nc, Consumer(JOBS.name, DURABLE), self.settings.open_slots, self.handle)
+        await answered(self.hops.bus.js.add_consumer(queue, config))
+        pull = Pull(self.hops.bus.nc, Consumer(queue, DURABLE), self.settings.open_slots, self.handle)
         await pull.start()
         return pull
 
@@ -118,7 +120,7 @@ class Opener:
         try:
             if delivery.attempt > self.settings.attempts * _DELIVERIES:
                 raise Rejected(_GIVEN_UP)
-            data = await self.hops.bus.payload(message.data, message.headers)
+            data = await self._payload(message, submission.tenant)
             submission = replace(submission, data=data)
             name = job_id(submission)
             plan = await self._plan(submission)
@@ -139,7 +141,7 @@ class Opener:
         if job.deadline_s is not None and not 0 < job.deadline_s < float("inf"):
             raise Rejected(f"deadline_s: expected more than 0 seconds, got {job.deadline_s}")
         check_options(job.options, self.catalogue)
-        items, size_bytes = await self._measure(job)
+        items, size_bytes = await self._measure(job, submission.tenant)
         job = msgspec.structs.replace(job, options=with_stream(job.options, items))
         slip = pattern.open(job.options)
         check_slip(slip, self.prompts)
@@ -148,12 +150,22 @@ class Opener:
         deadlines = Deadlines(self.settings.interactive_deadline_s, self.settings.batch_deadline_s)
         return _Plan(job, open_job(submission, job, sizes, pattern, slip, deadlines))
 
-    async def _measure(self, job: Job) -> tuple[int, int]:
+    async def _payload(self, message: Msg, tenant: str) -> bytes:
+        """A user's claim is one of its uploads, whatever bucket it names; route's own may be any. Raises Poison."""
+        claim = headers_of(message).get(CLAIM)
+        if claim is None or _believed(message):
+            return await self.hops.bus.payload(message.data, _believed(message))
+        try:
+            return await Uploads(self.hops.bus, tenant).read(claim)
+        except NotFoundError:
+            raise Poison(f"claim {claim}: no such upload; it may have expired") from None
+
+    async def _measure(self, job: Job, tenant: str) -> tuple[int, int]:
         """How many items a job has, and how many bytes they take."""
         if not job.items_claim:
             return len(job.items), sum(len(memoryview(item)) for item in job.items)
         try:
-            lines = await Lines.open(self.hops.bus, job.items_claim)
+            lines = await Lines.open(Uploads(self.hops.bus, tenant), job.items_claim)
             return await lines.count(), lines.size
         except Poison as error:
             raise Rejected(str(error)) from None
@@ -188,6 +200,11 @@ class Opener:
             await reply(self.hops.bus, submission.reply, ItemResult(n=0, failure=failure, job=name))
 
 
+def _believed(message: Msg) -> dict[str, str]:
+    """Headers of ours count where only route publishes: in a user's message they could name anybody's subject."""
+    return headers_of(message) if message.subject.startswith("asks.") else {}
+
+
 def _submission(message: Msg, delivery: Delivery) -> Submission:
     _, tenant, pattern = message.subject.split(".")
     head = headers_of(message)
@@ -198,7 +215,7 @@ def _submission(message: Msg, delivery: Delivery) -> Submission:
         message_id=head.get(MSG_ID, ""),
         data=message.data,
         at=delivery.published_at,
-        reply=head.get(REPLY, ""),
+        reply=_believed(message).get(REPLY, ""),
     )
 
 

@@ -19,6 +19,7 @@ from shared.gather import lost_child
 from shared.hops import Hops
 from shared.outcome import Finished, Outcome
 from shared.telemetry import trace_headers
+from shared.uploads import Uploads
 
 _AT_ONCE = 16  # shards that are decoded and published together: what a window takes of memory
 
@@ -67,7 +68,11 @@ class Windows:
 
     async def _window(self, opening: Opening, cursor: Cursor) -> int:
         parked = opening.parked
-        lines = await Lines.open(self.hops.bus, cursor.claim, Place(cursor.sequence, cursor.offset, cursor.passed))
+        lines = await Lines.open(
+            Uploads(self.hops.bus, parked.task.tenant),
+            cursor.claim,
+            Place(cursor.sequence, cursor.offset, cursor.passed),
+        )
         end = min(parked.size, cursor.shard + self.settings.window_shards)
         malformed = 0
         for start in range(cursor.shard, end, _AT_ONCE):

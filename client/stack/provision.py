@@ -1,0 +1,56 @@
+"""Makes the streams of a server with accounts: those of the services, and each tenant's queue, copies and bucket.
+
+Repeating it changes nothing but what has another form now. Done by the operator: neither services nor tenants may.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, ExternalStream, ObjectStoreConfig, StreamConsumerSource, StreamSource
+
+from contracts.accounts import COPIES, api, copier, copy, delivered, queue
+from contracts.subjects import BUCKETS, CLAIMS, JOBS, STREAMS, Stream
+from shared.streams import ensure_bucket, ensure_stream, stream_config
+
+_HEARTBEAT_S = 1.0
+_ON_THEIR_WAY = 1_000
+
+
+async def provision(nc: Client, tenants: Iterable[str]) -> None:
+    """Everything on the server; `nc` is the operator's connection."""
+    ours = nc.jetstream(timeout=10)
+    for stream in STREAMS:
+        if stream is not JOBS:
+            await ensure_stream(ours, stream_config(stream))
+    for bucket in BUCKETS:
+        await ensure_bucket(ours, bucket)
+    for tenant in tenants:
+        await ensure_stream(ours, stream_config(queue(tenant)))
+        theirs = nc.jetstream(prefix=api(tenant), timeout=10)
+        for stream in COPIES:
+            await _copy(ours, theirs, stream, tenant)
+        await theirs.create_object_store(CLAIMS.name, ObjectStoreConfig(bucket=CLAIMS.name, ttl=CLAIMS.ttl_s))
+
+
+async def _copy(ours: JetStreamContext, theirs: JetStreamContext, stream: Stream, tenant: str) -> None:
+    """The consumer is made here, filtered, so that a tenant's account never has to make one on this side."""
+    consumer = ConsumerConfig(
+        durable_name=copier(tenant),
+        deliver_subject=delivered(stream, tenant),
+        filter_subject=copy(stream, tenant).subjects[0],
+        ack_policy=AckPolicy.FLOW_CONTROL,
+        flow_control=True,
+        idle_heartbeat=_HEARTBEAT_S,
+        max_ack_pending=_ON_THEIR_WAY,
+    )
+    await ours.add_consumer(stream.name, consumer)
+    source = StreamSource(
+        stream.name,
+        external=ExternalStream(api="source.API", deliver=delivered(stream, tenant)),
+        consumer=StreamConsumerSource(copier(tenant), delivered(stream, tenant)),
+    )
+    config = stream_config(replace(copy(stream, tenant), max_bytes=-1))  # the account has a limit
+    config.sources = [source]
+    await ensure_stream(theirs, config)

@@ -1,0 +1,39 @@
+"""Follows the queues of submissions: JOBS, or one of each tenant, where a tenant may join while route runs."""
+
+import asyncio
+import logging
+
+from services.route.adapters.opener import Opener
+from shared.bus import Bus
+from shared.errors import Retryable
+from shared.pull import Pull
+
+log = logging.getLogger("penstock.open")
+
+_LOOK_S = 5.0
+
+
+class Intake:
+    """Pulls from every queue that there is; `pulls` gets each started loop."""
+
+    def __init__(self, bus: Bus, opener: Opener, pulls: list[Pull]) -> None:
+        self._bus = bus
+        self._opener = opener
+        self._pulls = pulls
+        self._known: set[str] = set()
+
+    async def look(self) -> None:
+        """Begin to pull from queues that are new. Raises Retryable."""
+        for queue in await self._bus.queues():
+            if queue not in self._known:
+                self._pulls.append(await self._opener.pull(queue))
+                self._known.add(queue)
+
+    async def run(self) -> None:
+        """Look now and then; without accounts there is one queue, and nothing to look for."""
+        while self._bus.accounts:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await self.look()
+            except Retryable as error:
+                log.warning("looking for queues: %s", error)
