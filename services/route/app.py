@@ -55,12 +55,11 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
 
     runtime.when_started(begin)
     watching = asyncio.create_task(RedisWatch(runtime.hops, runtime.redis).run())
-    measuring = asyncio.create_task(Depths(runtime.bus, runtime.telemetry).watch())
     looking = asyncio.create_task(intake.run())
+    measuring = asyncio.create_task(Depths(runtime.bus, runtime.telemetry).watch())
     yield
-    looking.cancel()
-    watching.cancel()
-    measuring.cancel()
+    for task in (watching, looking, measuring):
+        task.cancel()
     await replicas.close()
 
 
