@@ -122,7 +122,7 @@ def _revive(info: StackInfo, supervisor: Supervisor, ready_s: float, tenants: Se
     if known != before:
         secrets.save(Path(info.data), known)
         write_all(info, known)
-        supervisor.reload("ground:nats")
+        supervisor.restart("ground:nats")  # a reload leaves the imports of a new account deaf (server 2.15)
     watch = Watch(info, log_sizes(Path(info.data)))
     supervisor.start_missing()
     asyncio.run(wait_ready(info, watch, ready_s, list(known.tenants)))

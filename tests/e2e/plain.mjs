@@ -4,7 +4,8 @@ import { connect, createInbox, JSONCodec } from "nats";
 const json = JSONCodec();
 const question = { question: "Does plan HMO-483 cover physiotherapy after ACL surgery?" };
 
-const nc = await connect({ servers: process.env.NATS_URL });
+const url = new URL(process.env.NATS_URL); // this client takes no password from an address
+const nc = await connect({ servers: url.host, user: url.username, pass: url.password });
 const js = nc.jetstream();
 
 const ack = await js.publish("jobs.default.rag", json.encode({ items: [question] }));
