@@ -8,13 +8,14 @@ import msgspec
 import nats.micro
 import pytest
 from in_process import Core, GenerateSettings, eventually
+from nats.errors import TimeoutError as NatsTimeout
 from nats.micro.service import ServiceConfig
 
 from contracts import subjects
 from contracts.item import Answer, Item
 from contracts.job import ItemResult, JobOpened, JobReport
 from contracts.steps import AnyStep, Generate
-from contracts.subjects import CLAIM, JOBS, MSG_ID, RESULTS, WORK
+from contracts.subjects import CLAIM, JOBS, MSG_ID, REPLY, RESULTS, WORK
 from contracts.task import Task
 from services.route.adapters.asks import Asks
 from services.route.adapters.opener import Opener
@@ -275,6 +276,19 @@ async def test_a_submission_above_512_kb_may_come_by_claim_as_a_whole(desk: Desk
     claim = await desk.core.bus.put_claim(b'{"job":"mine","items":[{"question":"%s"}]}' % (b"x" * 600_000))
     await desk.submit(b"", headers={CLAIM: claim})
     assert (await desk.opened("mine")).size == 1
+
+
+async def test_a_users_reply_header_and_bucket_are_not_believed(desk: Desk) -> None:
+    await desk.start()
+    heard = await desk.core.bus.nc.subscribe("anybodys.subject")
+    payload = b'{"job":"forged","items":[{"question":"q"}]}'
+    await desk.submit(payload, pattern="nonsense", headers={REPLY: "anybodys.subject"})
+    await desk.core.wait_for(subjects.result(desk.core.tenant, "forged", "done"))
+    with pytest.raises(NatsTimeout):
+        await heard.next_msg(timeout=0.3)
+    ask = subjects.asked(desk.core.tenant, "nonsense")  # where route publishes, it is
+    await desk.core.bus.publish(ask, payload.replace(b"forged", b"asked"), headers={REPLY: "anybodys.subject"})
+    assert (await heard.next_msg(timeout=8)).headers is not None
 
 
 @pytest.mark.parametrize(

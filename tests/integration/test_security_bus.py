@@ -24,9 +24,9 @@ from client.client import Penstock
 from client.discovery import connected
 from client.errors import Unreachable
 from client.stack import StackInfo, down, up
-from client.stack.config import nats_url, redis_url
+from client.stack.config import SERVICES, nats_url, redis_url
 from client.stack.processes import of_stack
-from client.stack.secrets import Secrets, load
+from client.stack.secrets import Secrets, load, save, service_user
 from contracts.subjects import RESULTS
 from shared.bus import Bus
 from shared.uploads import Uploads
@@ -39,6 +39,7 @@ QUIET_S = 0.4
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
     data = tmp_path_factory.mktemp("security")
+    save(data, Secrets().complete(SERVICES, []))  # users of services that do not run here
     yield up(data, services={}, tenants=["acme", "evil"])
     down(data)
 
@@ -318,6 +319,33 @@ async def test_a_result_of_several_megabytes_reaches_its_tenant_whole(acme: User
     found = await Bus.on(acme.nc).last(RESULTS, "results.acme.large.0")
     assert found is not None
     assert found.data == b"y" * (6 << 20)
+
+
+@pytest.mark.parametrize(
+    ("service", "may", "may_not"),
+    [
+        ("judge", "work.route.batch", "tokens.acme.j.0"),
+        ("judge", "results.acme.least.0", "documents.acme.d"),
+        ("generate", "tokens.acme.j.0", "asks.acme.rag"),
+        ("ingest", "documents.acme.d", "tokens.acme.j.0"),
+        ("route", "asks.acme.rag", "jobs.acme.rag"),
+        ("route", "schedules.g", "$JS.API.STREAM.DELETE.NOTHING"),
+        ("route", "tenants.acme.API.STREAM.PURGE.RESULTS", "tenants.acme.API.STREAM.DELETE.NOTHING"),
+        ("memory", "events.acme.j", "tenants.acme.API.DIRECT.GET.OBJ_claims"),
+        ("rerank", "dead.rerank", "control.acme.cancel.j"),
+    ],
+)
+async def test_a_service_publishes_what_it_needs(
+    stack: StackInfo, secrets: Secrets, service: str, may: str, may_not: str
+) -> None:
+    user = await open_user(nats_url(stack.nats_port, service_user(service), secrets.services[service]))
+    for subject in (may, may_not):
+        await user.nc.publish(subject, b"{}")
+    await user.nc.flush()
+    await asyncio.sleep(0.05)
+    await user.nc.close()
+    assert len(user.refused) == 1
+    assert may_not.lower() in user.refused[0].lower()
 
 
 async def test_redis_wants_a_password_and_services_may_not_empty_it(stack: StackInfo, secrets: Secrets) -> None:

@@ -82,3 +82,17 @@ def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         JudgeSettings.load().attempts = 3
+
+
+def test_an_address_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "nats"
+    file.write_text("nats://route:secret@there:4222\n")
+    monkeypatch.setenv("PENSTOCK_NATS_URL_FILE", str(file))
+    assert StackSettings.load().nats_url == "nats://route:secret@there:4222"
+    monkeypatch.setenv("PENSTOCK_NATS_URL", "nats://elsewhere:4222")
+    with pytest.raises(SettingsError, match="expected either this or PENSTOCK_NATS_URL, got both"):
+        StackSettings.load()
+    monkeypatch.delenv("PENSTOCK_NATS_URL")
+    file.unlink()
+    with pytest.raises(SettingsError, match="PENSTOCK_NATS_URL_FILE: No such file"):
+        StackSettings.load()
