@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 
 from contracts.item import Message
+from services.generate_gpu.engines.vllm_guard import Guard
 from shared.errors import Retryable
 from shared.models import Model
 from shared.settings import SettingsError
@@ -30,6 +31,7 @@ class Host:
         self.id = models[0].id
         self._models = models
         self._engine: AsyncLLM | None = None
+        self._guard: Guard | None = None
         self._opening = asyncio.Lock()
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # a tokenizer serves one at a time
 
@@ -69,9 +71,11 @@ class Host:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
+            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
         except (RuntimeError, OSError, MemoryError) as error:
             raise Retryable(f"the engine of {self.id} does not start: {error}") from error
+        self._guard = Guard()
+        return engine
 
     def _arguments(self) -> dict[str, Any]:
         """Ours first, then what the catalogue says: an operator knows the machine."""
@@ -92,6 +96,9 @@ class Host:
         if engine is not None:
             with suppress(RuntimeError):  # it may be dead already
                 await asyncio.to_thread(engine.shutdown)
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            await asyncio.to_thread(guard.close)
 
 
 def check_installed(models: Sequence[Model]) -> None:
