@@ -39,5 +39,6 @@ def start(folder: Path, screen: Screen, tenants: Sequence[str] = ()) -> StackInf
     else:
         screen.say(f"The stack in {folder} is ready after {seconds(time.monotonic() - started)}.", "green")
     screen.say(f"NATS  {shown(info.nats_url)}\nRedis {shown(info.redis_url)}\nlogs  {folder / 'logs'}")
-    screen.document(asdict(info) | {"was_running": was_running})
+    private = {"operator_url": shown(info.operator_url), "redis_url": shown(info.redis_url)}
+    screen.document(asdict(info) | private | {"was_running": was_running})
     return info
