@@ -39,7 +39,7 @@ test: setup ## All tests that run on this machine
 setup-vllm: $(VLLM_SETUP) ## Make .venv-vllm, the environment of test-vllm and bench-prefix: vLLM for CPU, 3.5 GB
 
 test-vllm: $(VLLM_SETUP) ## The tests that need vLLM: the real engine on CPU, with a tiny random model
-	@$(VLLM)/bin/python -m pytest tests/vllm $(ARGS)
+	@$(VLLM)/bin/python -m pytest tests/real_vllm $(ARGS)
 
 check: setup ## Lint, format, strict types, import rules, schemas in step
 	@$(BIN)/ruff check .

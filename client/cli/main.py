@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import typer
 
-from client.cli.options import STACK_VARIABLE, STACKS
 from client.errors import Interrupted, JobRejected, NotFound, StackError, TimedOut, Unreachable, UsageError
 from shared.errors import PenstockError, QueueFull, Retryable
 
@@ -29,6 +28,7 @@ EXITS: tuple[tuple[type[PenstockError], int], ...] = (
     (TimedOut, 5),
     (Interrupted, 130),
 )
+STACKS = ("embedded", "compose")
 EPILOG = (
     "Exit codes: 0 fine · 1 something failed, see the output · 2 wrong usage or input · "
     "3 no stack answers · 4 refused · 5 no answer in time · 130 interrupted."
@@ -96,7 +96,7 @@ def _chosen(arguments: list[str]) -> list[str]:
         return arguments
     if len(arguments) < 2 or arguments[1] not in STACKS:
         raise UsageError(f"--stack: expected {' or '.join(STACKS)}")
-    os.environ[STACK_VARIABLE] = arguments[1]
+    os.environ["PENSTOCK_STACK"] = arguments[1]
     return arguments[2:]
 
 

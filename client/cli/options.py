@@ -23,7 +23,6 @@ NatsUrl = Annotated[
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose documents and jobs.")]
 
 
-STACKS = ("embedded", "compose")
 STACK_VARIABLE = "PENSTOCK_STACK"
 """`compose`: the stack of compose.yaml. Anything else: the embedded one. The same as `penstock --stack compose …`."""
 

@@ -63,7 +63,7 @@ def write_secrets(folder: Path, host: str, tenants: list[str]) -> None:
         "redis-password": known.redis["services"],
         "redis-url": f"redis://services:{known.redis['services']}@redis:6379/0",
         **{f"{name}.nats": f"nats://{service_user(name)}:{word}@nats:4222" for name, word in known.services.items()},
-        **{f"tenant-{name}.url": f"nats://{name}:{word}@{host}" for name, word in known.tenants.items()},
+        **{f"{name}.url": f"nats://{name}:{word}@{host}" for name, word in (known.tenants | known.operators).items()},
     }
     for name, text in files.items():
         secrets.write_private(folder / name, text)
@@ -75,7 +75,7 @@ def tenant_url(tenant: str) -> str:
     """Where a tenant's client reaches the stack of compose. Raises Unreachable where there are no secrets."""
     folder = Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
     try:
-        return (folder / f"tenant-{tenant}.url").read_text(encoding="utf-8")
+        return (folder / f"{tenant}.url").read_text(encoding="utf-8")
     except OSError:
         raise Unreachable(
             f"{folder}: no address of the tenant {tenant!r}; run make secrets in the folder of compose.yaml,"

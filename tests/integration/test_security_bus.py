@@ -14,9 +14,10 @@ from pathlib import Path
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import ConsumerConfig
+from nats.js.api import AckPolicy, ConsumerConfig
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
@@ -206,7 +207,7 @@ async def test_a_stored_message_is_given_to_its_tenant_alone(
 
 async def test_consumers_of_others_cannot_be_pulled_from_or_named(acme: User, evil: User, operator: User) -> None:
     await written(operator, "results.acme.pull.0", b"{}")
-    config = ConsumerConfig(durable_name="private", filter_subject="results.acme.pull.0", ack_policy="explicit")
+    config = ConsumerConfig(durable_name="private", filter_subject="results.acme.pull.0", ack_policy=AckPolicy.EXPLICIT)
     await acme.nc.jetstream().add_consumer("RESULTS", config)
     assert "private" in _text(await acme.asks("$JS.API.CONSUMER.NAMES.RESULTS"))
     assert "private" not in _text(await evil.asks("$JS.API.CONSUMER.NAMES.RESULTS"))
@@ -297,7 +298,7 @@ async def test_headers_that_would_work_on_the_stream_are_refused(evil: User, hea
 
 
 async def test_an_ask_is_answered_where_it_was_asked(acme: User, evil: User, operator: User) -> None:
-    async def answer(message: nats.aio.msg.Msg) -> None:
+    async def answer(message: Msg) -> None:
         await operator.nc.publish(message.reply, b'{"answer": "of ' + message.subject.encode() + b'"}')
 
     await operator.nc.subscribe("ask.*.*", cb=answer)
@@ -356,7 +357,7 @@ async def test_redis_wants_a_password_and_services_may_not_empty_it(stack: Stack
         assert await services.get("k") == b"v"
         for command in (("FLUSHALL",), ("CONFIG", "GET", "*"), ("ACL", "LIST"), ("KEYS", "*")):
             with pytest.raises(NoPermissionError):
-                await services.execute_command(*command)
+                await services.execute_command(*command)  # type: ignore[no-untyped-call]  # redis has no types here
     async with Redis.from_url(stack.redis_url) as redis:
         assert await redis.keys("k") == [b"k"]
 
