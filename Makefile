@@ -30,13 +30,19 @@ down: setup ## Stop it
 	@$(BIN)/penstock down $(ARGS)
 
 ##@ Develop
-.PHONY: setup setup-vllm test test-vllm check format samples schemas lock
+.PHONY: setup setup-vllm test test-vllm test-stack secrets check format samples schemas lock
 setup: $(SETUP) ## Make .venv with everything that requirements.lock pins (again only when that has changed)
 
 test: setup ## All tests that run on this machine
 	@$(BIN)/python -m pytest $(ARGS)
 
 setup-vllm: $(VLLM_SETUP) ## Make .venv-vllm, the environment of test-vllm and bench-prefix: vLLM for CPU, 3.5 GB
+
+test-stack: setup ## Build and start the stack of compose.yaml, and run its tests (needs a container engine)
+	@PENSTOCK_TEST_STACK=1 $(BIN)/python -m pytest tests/stack $(ARGS)
+
+secrets: setup ## Passwords and configuration for compose.yaml, in deploy/secrets/ (ARGS="TENANT …" for more tenants)
+	@$(BIN)/python -m client.stack.compose secrets $(ARGS)
 
 test-vllm: $(VLLM_SETUP) ## The tests that need vLLM: the real engine on CPU, with a tiny random model
 	@$(VLLM)/bin/python -m pytest tests/real_vllm $(ARGS)

@@ -189,7 +189,7 @@ def _observed(depths: Mapping[tuple[str, str], int]) -> list[Observation]:
 
 def _readers(otlp: str, port: int) -> list[MetricReader]:
     readers: list[MetricReader] = []
-    if otlp:
+    if otlp and not port:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
         exporter = OTLPMetricExporter(f"{otlp}/v1/metrics")
