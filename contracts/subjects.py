@@ -35,7 +35,14 @@ WORK = Stream("WORK", ("work.>",), "services", "workqueue", max_bytes=4 << 30, r
 ALARMS = Stream("ALARMS", ("schedules.>", "alarms.>"), "services", "workqueue", schedules=True)
 """Deadlines of groups: a schedule becomes an alarm in the same stream, which may not refuse when it is full."""
 RESULTS = Stream(
-    "RESULTS", ("results.*.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=8 << 30, replaceable=True
+    "RESULTS",
+    ("results.*.*.*",),
+    "services",
+    "limits",
+    max_age_s=7 * DAY,
+    max_bytes=8 << 30,
+    replaceable=True,
+    refuse_when_full=True,
 )
 GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30, replaceable=True)
 EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=2 << 30)

@@ -34,10 +34,10 @@ _UPLOADS = tuple(
 _PUBLISHED_BY = {
     "ingest": ("documents.>", "$O.library.>", *_UPLOADS),
     "route": ("asks.*.*", f"{api('*')}.STREAM.PURGE.RESULTS", *_UPLOADS),
-    "generate": ("tokens.>",),
+    "generate": ("tokens.>", "$KV.replicas.*"),
 }
 _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
-_SUBSCRIBED_BY = {"route": ("ask.*.*",)}
+_SUBSCRIBED_BY = {"route": ("ask.*.*", "$KV.replicas.*")}
 
 _READ = ("RESULTS", "EVENTS", UPLOADS)
 _CALLS = (

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from dataclasses import dataclass
 
 from contracts.subjects import WORK
@@ -30,7 +31,10 @@ class Depths:
             await asyncio.sleep(_EVERY_S)
 
     async def look(self) -> None:
+        """Consumers are called `<service>-<lane>`, those of a replica's own queue `<service>-<replica>-<lane>`."""
+        found: Counter[tuple[str, str]] = Counter()
         for consumer in await answered(self.bus.js.consumers_info(WORK.name)):
-            service, _, lane = consumer.name.rpartition("-")
-            waiting = (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)
-            self.telemetry.queue_depths[service, lane] = waiting
+            service, lane = consumer.name.partition("-")[0], consumer.name.rpartition("-")[2]
+            found[service, lane] += (consumer.num_pending or 0) + (consumer.num_ack_pending or 0)
+        self.telemetry.queue_depths.clear()
+        self.telemetry.queue_depths.update(found)
