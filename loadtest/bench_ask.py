@@ -26,6 +26,7 @@ from client.client import Penstock
 from client.documents import find_documents, ingest
 from client.stack.lifecycle import down, up
 from contracts import subjects
+from contracts.accounts import LIVE
 from contracts.events import Hop
 from contracts.job import JobReport, Options, ShardResult
 from shared.errors import PenstockError
@@ -120,10 +121,11 @@ class Asker:
         self._arrived: dict[str, asyncio.Future[tuple[float, Msg]]] = {}
 
     async def listen(self) -> None:
-        await self._penstock.nc.subscribe(subjects.result(self._penstock.tenant, "*", "*"), cb=self._take)
+        place = subjects.result(self._penstock.tenant, "*", "*")
+        await self._penstock.nc.subscribe(f"{LIVE}.{place}", cb=self._take)
 
     async def _take(self, message: Msg) -> None:
-        _, _, job, which = message.subject.split(".")
+        *_, job, which = message.subject.split(".")
         waiting = self._arrived.get(job)
         refused = which == "done" and msgspec.json.decode(message.data, type=JobReport).state != "done"
         if waiting is not None and not waiting.done() and (which == "0" or refused):

@@ -27,6 +27,7 @@ from client.client import Penstock
 from client.stack.info import StackInfo
 from client.stack.lifecycle import down, up
 from contracts import subjects
+from contracts.accounts import LIVE
 from contracts.job import Job, JobReport, ShardResult
 from loadtest.fanout.system import Incomplete, Measured
 from shared.errors import PenstockError
@@ -102,7 +103,7 @@ async def run(client: Penstock, stack: StackInfo, n: int, progress: Progress) ->
     job = f"million-{time.time_ns()}"
     arrivals = Arrivals(n, stack, progress)
     claim = await client.upload(b"\n".join(b'{"question":"item %d"}' % i for i in range(n)))
-    subscription = await client.nc.subscribe(subjects.result(client.tenant, job, "*"), cb=arrivals.take)
+    subscription = await client.nc.subscribe(f"{LIVE}.{subjects.result(client.tenant, job, '*')}", cb=arrivals.take)
     start = time.perf_counter()
     await client.nc.jetstream().publish(
         subjects.jobs(client.tenant, PATTERN), msgspec.json.encode(Job(job=job, items_claim=claim))

@@ -10,10 +10,11 @@ from nats.aio.msg import Msg
 
 from client.stack.info import StackInfo
 from contracts import subjects
+from contracts.accounts import LIVE
 from contracts.job import JobReport, ShardResult
 from loadtest.fanout.system import Incomplete, Measured
 
-TENANT = "bench"
+TENANT = "default"
 PATTERN = "noop"
 WARM_UP = 300
 GIVE_UP_S = 300.0
@@ -56,7 +57,7 @@ async def _measure(url: str, n: int) -> Measured:
 async def _run(connection: Client, n: int) -> float:
     job = f"fanout-{time.time_ns()}"
     results = _Results(n)
-    subscription = await connection.subscribe(subjects.result(TENANT, job, "*"), cb=results.take)
+    subscription = await connection.subscribe(f"{LIVE}.{subjects.result(TENANT, job, '*')}", cb=results.take)
     submission = msgspec.json.encode({"job": job, "items": [{"question": f"item {i}"} for i in range(n)]})
     start = time.perf_counter()
     await connection.jetstream().publish(subjects.jobs(TENANT, PATTERN), submission)

@@ -91,7 +91,7 @@ def test_the_library_is_read_and_a_question_answered_with_its_clause(stack: Stac
 async def test_a_client_that_knows_nothing_of_ours(stack: Stack) -> None:
     client = await nats.connect((stack.secrets / "default.url").read_text())
     try:
-        results = await client.subscribe("results.default.plain.*")
+        results = await client.subscribe("live.results.default.plain.*")
         job = {"job": "plain", "items": [{"question": f"question {n}"} for n in range(50)]}
         await client.jetstream().publish("jobs.default.noop", json.dumps(job).encode())
         seen: list[int] = []
@@ -135,7 +135,7 @@ def test_one_trace_goes_through_all_services(stack: Stack) -> None:
 def test_a_rolling_restart_under_load_loses_nothing(stack: Stack) -> None:
     async def run() -> dict[str, object]:
         client = await nats.connect((stack.secrets / "default.url").read_text(), max_reconnect_attempts=-1)
-        done = await client.subscribe("results.default.rolling.done")
+        done = await client.subscribe("live.results.default.rolling.done")
         question = "Does plan HMO-483 cover physiotherapy after ACL surgery?"
         job = {"job": "rolling", "items": [{"question": question}] * 150}
         await client.jetstream().publish("jobs.default.rag", json.dumps(job).encode())
