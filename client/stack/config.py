@@ -38,6 +38,8 @@ OF_TESTS = "PENSTOCK_TEST_"
 
 MAX_PAYLOAD = 8 << 20  # bytes
 MAX_STORE = "1TB"  # what streams and tenants may reserve, not what they take; the default may be too little
+NATS_MEMORY = "160MiB"
+"""From here on Go's collector works harder instead of letting the heap double; what is really needed is still taken."""
 DRAIN_S = 20  # how long a service may take to finish what it holds
 
 NATS = """\
@@ -160,7 +162,10 @@ def commands(info: StackInfo) -> dict[str, list[str]]:
 
 
 def _variables(name: str, info: StackInfo) -> str:
-    """Where a service reads its addresses: in files, since anybody's `ps` may show an environment."""
+    """What a program finds in its environment. A service reads its addresses from files: anybody's `ps` may show an
+    environment."""
+    if name == "nats":
+        return f'environment=GOMEMLIMIT="{NATS_MEMORY}"\n'
     if name not in info.services:
         return ""
     return f'environment=PENSTOCK_NATS_URL_FILE="secrets/{name}.nats",PENSTOCK_REDIS_URL_FILE="secrets/redis"\n'
