@@ -62,7 +62,7 @@ async def run(settings: Settings, watch: Callable[[Progress], None]) -> Outcome:
 @asynccontextmanager
 async def _operator(info: StackInfo) -> AsyncIterator[Bus]:
     """A connection that sees all streams, not those of one tenant alone."""
-    url: str = getattr(info, "operator_url", info.nats_url)
+    url: str = info.operator_url
     nc = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.5, error_cb=_quiet)
     yield Bus.on(nc)
     await nc.close()

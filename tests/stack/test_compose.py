@@ -82,7 +82,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def test_the_library_is_read_and_a_question_answered_with_its_clause(stack: Stack) -> None:
     read = json.loads(stack.penstock("ingest", "samples/library", "--json"))
-    assert read["succeeded"] == 5
+    assert read["report"]["succeeded"] == 5
     answer = json.loads(stack.penstock("ask", "Does plan HMO-483 cover physiotherapy after ACL surgery?", "--json"))
     assert "anterior cruciate ligament" in answer["answer"]["text"]
     assert (answer["answer"]["quotes"][0]["clause"], answer["answer"]["quotes"][0]["page"]) == ("4.2", 3)
