@@ -36,6 +36,7 @@ max_payload: {max_payload}
 jetstream {{
   store_dir: "/data"
   max_file_store: {max_store}
+  max_memory_store: 16GB
 }}
 {accounts}"""
 

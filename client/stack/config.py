@@ -37,6 +37,7 @@ OF_TESTS = "PENSTOCK_TEST_"
 """Variables for tests only: the services would refuse them as settings that they do not know."""
 
 MAX_PAYLOAD = 8 << 20  # bytes
+# `max_memory_store`, what accounts may reserve: nothing is kept in memory, and NATS would derive it from GOMEMLIMIT.
 MAX_STORE = "1TB"  # what streams and tenants may reserve, not what they take; the default may be too little
 NATS_MEMORY = "160MiB"
 """From here on Go's collector works harder instead of letting the heap double; what is really needed is still taken."""
@@ -50,6 +51,7 @@ max_payload: {max_payload}
 jetstream {{
   store_dir: "nats"
   max_file_store: {max_store}
+  max_memory_store: 16GB
 }}
 {accounts}"""
 
