@@ -135,8 +135,6 @@ class Hops:
 
     async def joined(self, group: str) -> None:
         """Forget a group that has gone on."""
-        if (parked := await self.parked(group)) is not None and parked.merge == "report":
-            await self.move_cursor(group, None)
         await self.bus.unpark(group)
         await self.groups.forget(group)
 
@@ -146,14 +144,16 @@ class Hops:
         if parked is None:
             return
         found = await recount(self.bus, self.groups, group, parked)
-        deadline = parked.task.deadline
+        deadline, waiting = parked.task.deadline, msgspec.structs.replace(parked.task, group=group)
         if found.count.complete:
-            await self.forward_join(msgspec.structs.replace(parked.task, group=group), headers)
+            await self.forward_join(waiting, headers)
         elif deadline is not None and time.time() >= deadline:
+            if await self.cursor(group) is not None:
+                await self.move_cursor(group, None)  # what has not been opened never will be
             await self.publish_all([lost_child(parked, group, index, LATE) for index in found.missing], headers)
         else:
             if found.count.mark:
-                await self.forward_open(msgspec.structs.replace(parked.task, group=group), found.count.mark, headers)
+                await self.forward_open(waiting, found.count.mark, headers)
             await self._set_alarm(group, parked.task)
 
     async def _write_result(self, task: Task, buried: bool) -> Tally:

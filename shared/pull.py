@@ -14,6 +14,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.js.api import ConsumerConfig
+
+from shared.bus import Bus, answered
 
 log = logging.getLogger("penstock.pull")
 
@@ -157,6 +160,17 @@ async def give_back(messages: Iterable[Msg]) -> None:
     """Let the server deliver these again, to somebody else; those that are settled already stay so."""
     for message in list(messages):
         await _quietly(message.nak())
+
+
+async def pulling(
+    bus: Bus, stream: str, config: ConsumerConfig, slots: int, handle: Callable[[Msg], Awaitable[None]]
+) -> Pull:
+    """A started pull loop over a durable consumer, which is created where it is missing. Raises Retryable."""
+    await answered(bus.js.add_consumer(stream, config))
+    assert config.durable_name, "a consumer without a name would be forgotten with its process"
+    pull = Pull(bus.nc, Consumer(stream, config.durable_name), slots, handle)
+    await pull.start()
+    return pull
 
 
 async def _quietly(call: Awaitable[None]) -> None:

@@ -20,6 +20,7 @@ from contracts.item import Item, Usage
 from contracts.task import Tally, Task
 from shared import VERSION
 from shared.errors import PenstockError
+from shared.results import total
 
 SYSTEM = "messaging.system"
 DESTINATION = "messaging.destination.name"
@@ -141,6 +142,10 @@ def start(service: str, otlp: str, replica: str, metrics_port: int = 0) -> Telem
         tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces")))
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
+    return _instruments(service, tracers, meters)
+
+
+def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -> Telemetry:
     meter = meters.get_meter("penstock")
     depths: dict[tuple[str, str], int] = {}
     meter.create_observable_gauge(
@@ -207,13 +212,11 @@ def _readers(otlp: str, port: int) -> list[MetricReader]:
 
 
 def _difference(before: list[Item], after: list[Item]) -> Usage:
-    def total(items: list[Item]) -> tuple[int, int, int, int, float]:
-        rows = [
-            (u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.calls, u.cost_usd)
-            for u in (item.usage for item in items)
-        ]
-        a, b, c, d, e = (sum(column) for column in zip(*rows, strict=True)) if rows else (0, 0, 0, 0, 0.0)
-        return int(a), int(b), int(c), int(d), float(e)
-
     was, now = total(before), total(after)
-    return Usage(now[0] - was[0], now[1] - was[1], now[2] - was[2], now[3] - was[3], now[4] - was[4])
+    return Usage(
+        now.prompt_tokens - was.prompt_tokens,
+        now.cached_tokens - was.cached_tokens,
+        now.completion_tokens - was.completion_tokens,
+        now.calls - was.calls,
+        now.cost_usd - was.cost_usd,
+    )

@@ -24,13 +24,13 @@ from contracts.subjects import WORK, Stream
 from contracts.task import Task
 from shared.audit import Audit
 from shared.bury import Lost, bury, read_task
-from shared.bus import Bus, answered
+from shared.bus import Bus
 from shared.cancels import Cancels
 from shared.delivery import Delivery
 from shared.errors import ItemError, PenstockError, Poison, Rejected, Retryable
 from shared.hops import Hops
 from shared.outcome import Advance, Finished, Outcome, Spread
-from shared.pull import Consumer, Pull
+from shared.pull import Pull, pulling
 from shared.results import fail, fail_expired, merge_back
 from shared.settings import ServiceSettings
 from shared.telemetry import ERROR, Telemetry, trace_headers
@@ -87,10 +87,7 @@ class Worker:
             max_ack_pending=10_000,
             inactive_threshold=inactive_s,
         )
-        await answered(self.bus.js.add_consumer(stream.name, config))
-        pull = Pull(self.bus.nc, Consumer(stream.name, durable), slots, self.handle)
-        self._pulls.append(pull)
-        await pull.start()
+        self._pulls.append(await pulling(self.bus, stream.name, config, slots, self.handle))
 
     async def resume(self) -> None:
         """After a reconnect: listen again at once."""

@@ -8,8 +8,7 @@ itself, asked before the passages around theirs are indexed (the subject is near
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,12 +16,12 @@ import msgspec
 import typer
 from msgspec import Struct
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from client.errors import UsageError
 from client.eval.beir import CorpusRow, Qrels, QueryRow, read_corpus, read_qrels, read_queries
 from client.eval.metrics import percentile
+from client.eval.progress import progress
 from contracts.documents import Chunk, Document
 from contracts.item import Completion, Input, Item
 from contracts.steps import Rerank, Retrieve
@@ -40,8 +39,6 @@ CANDIDATES, READ = 30, 5
 LEFT_OUT = 1 / 3  # of the passages, in one piece, while the hard questions are asked
 MARGIN = 60  # passages at both ends of that piece: their questions may belong to an article that is there in part
 OFF_TOPIC = 200  # questions of each set beside this one, at most
-
-Advance = Callable[[], None]
 
 
 class Report(Struct, frozen=True):
@@ -136,7 +133,7 @@ async def _measure(trial: Trial, console: Console) -> Report:
 
 
 async def _index(search: Search, rows: Sequence[CorpusRow], what: str, console: Console) -> None:
-    with _progress(console, what, len(rows)) as advance:
+    with progress(console, what, len(rows)) as advance:
         for row in rows:
             await search.indexer.put(TENANT, Document(row.id, TENANT, "", "", "1", [Chunk(row.id, 0, row.text)]))
             advance()
@@ -144,7 +141,7 @@ async def _index(search: Search, rows: Sequence[CorpusRow], what: str, console: 
 
 async def _ask(search: Search, questions: Sequence[QueryRow], what: str, console: Console) -> list[Asked]:
     asked = []
-    with _progress(console, what, len(questions)) as advance:
+    with progress(console, what, len(questions)) as advance:
         for question in questions:
             asked.append(await _answer(search, question))
             advance()
@@ -187,14 +184,6 @@ def _share(part: int, whole: int) -> float | None:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
-
-
-@contextmanager
-def _progress(console: Console, what: str, total: int) -> Iterator[Advance]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
 
 
 def command(

@@ -3,8 +3,7 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +12,11 @@ import msgspec
 import typer
 from msgspec import Struct
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from client.eval.beir import CorpusRow, Qrels, QueryRow, read_corpus, read_qrels, read_queries
 from client.eval.metrics import ndcg, percentile, recall, reciprocal_rank
+from client.eval.progress import Advance, progress
 from contracts.documents import Chunk, Document
 from contracts.item import Input, Item, Passage
 from contracts.steps import Rerank, Retrieve
@@ -33,8 +32,6 @@ TENANT = "eval"
 RERANKED = 100
 TIMED_QUERIES = 50
 SHARD = 15  # documents in one step, as jobs have them
-
-Advance = Callable[[], None]
 
 
 class Report(Struct, frozen=True):
@@ -91,10 +88,10 @@ async def _measure(
     with tempfile.TemporaryDirectory(prefix="penstock-eval-") as folder:
         async with open_search(settings, Path(folder)) as search:
             started = time.perf_counter()
-            with _progress(console, "indexing", len(rows)) as advance:
+            with progress(console, "indexing", len(rows)) as advance:
                 await _index(search, documents, advance)
             indexing = time.perf_counter() - started
-            with _progress(console, "asking", len(asked)) as advance:
+            with progress(console, "asking", len(asked)) as advance:
                 found = await _ask(search, asked, reranking, advance)
             slow = await _rerank_seconds(search, asked[:TIMED_QUERIES]) if reranking else []
     return _report(found, judged, len(rows) / indexing, slow, (len(rows), len(documents), reranking))
@@ -182,14 +179,6 @@ def _report(
 
 def _ms(seconds: Sequence[float], share: float) -> float:
     return round(1000 * percentile(seconds, share), 2)
-
-
-@contextmanager
-def _progress(console: Console, name: str, total: int) -> Iterator[Advance]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda: progress.advance(task)
 
 
 def _show(report: Report, console: Console) -> None:

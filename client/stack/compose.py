@@ -18,14 +18,13 @@ from client.stack import secrets
 from client.stack.accounts import accounts_text
 from client.stack.config import MAX_PAYLOAD, MAX_STORE, SERVICES, redis_users
 from client.stack.provision import provision
-from client.stack.secrets import OPERATOR, Secrets, service_user
+from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets, service_user
 from shared.errors import PenstockError
 
 FOLDER = Path("deploy") / "secrets"
 FOLDER_VARIABLE = "PENSTOCK_COMPOSE_SECRETS"
 NATS_VARIABLE = "PENSTOCK_NATS"
 MOUNTED = Path("/run/secrets/secrets.json")
-DEFAULT_TENANT = "default"
 
 NATS = """\
 # Written by `make secrets`; changes are lost.

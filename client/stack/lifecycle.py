@@ -15,12 +15,11 @@ from client.stack.info import StackInfo, forget, load, locked, save, socket_fold
 from client.stack.ports import free_ports
 from client.stack.processes import alive, sweep
 from client.stack.ready import PortTaken, Watch, log_sizes, wait_ready
-from client.stack.secrets import OPERATOR, Secrets
+from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets
 from client.stack.supervisor import Supervisor, running, spawn
 
 READY_S = 60.0
 TRIES = 3
-DEFAULT_TENANT = "default"
 BUSY = "another `penstock up` or `down` is at work on {data}; try again when it is done"
 
 

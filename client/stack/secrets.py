@@ -12,6 +12,7 @@ from client.errors import StackError
 from contracts.subjects import TOKEN
 
 FILE = "secrets.json"
+DEFAULT_TENANT = "default"
 OPERATOR = "penstock-operator"
 """Who may do everything on NATS's account of the services, and on Redis."""
 

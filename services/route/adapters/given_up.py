@@ -22,7 +22,7 @@ from shared.delivery import Delivery
 from shared.errors import Retryable
 from shared.explain import Undecodable
 from shared.hops import Hops
-from shared.pull import Consumer, Pull
+from shared.pull import Pull, pulling
 
 log = logging.getLogger("penstock.given_up")
 
@@ -42,10 +42,7 @@ class GivenUp:
         config = ConsumerConfig(
             durable_name=DURABLE, ack_policy=AckPolicy.EXPLICIT, ack_wait=self.settings.ack_wait_s, max_deliver=-1
         )
-        await answered(self.hops.bus.js.add_consumer(ADVISORIES.name, config))
-        pull = Pull(self.hops.bus.nc, Consumer(ADVISORIES.name, DURABLE), _SLOTS, self.handle)
-        await pull.start()
-        return pull
+        return await pulling(self.hops.bus, ADVISORIES.name, config, _SLOTS, self.handle)
 
     async def handle(self, message: Msg) -> None:
         """Bury what one advisory is about, and settle the advisory."""

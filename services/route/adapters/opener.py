@@ -34,12 +34,12 @@ from services.route.domain.submission import (
     with_stream,
 )
 from shared.audit import Audit
-from shared.bus import answered, headers_of
+from shared.bus import headers_of
 from shared.delivery import Delivery
 from shared.errors import Poison, Rejected, Retryable
 from shared.hops import Hops, reply
 from shared.models import Catalogue
-from shared.pull import Consumer, Pull
+from shared.pull import Pull, pulling
 from shared.uploads import Uploads
 
 log = logging.getLogger("penstock.open")
@@ -79,10 +79,7 @@ class Opener:
         config = ConsumerConfig(
             durable_name=DURABLE, ack_policy=AckPolicy.EXPLICIT, ack_wait=self.settings.ack_wait_s, max_deliver=-1
         )
-        await answered(self.hops.bus.js.add_consumer(queue, config))
-        pull = Pull(self.hops.bus.nc, Consumer(queue, DURABLE), self.settings.open_slots, self.handle)
-        await pull.start()
-        return pull
+        return await pulling(self.hops.bus, queue, config, self.settings.open_slots, self.handle)
 
     async def handle(self, message: Msg) -> None:
         """Open one submission and settle its message."""
