@@ -42,7 +42,16 @@ def write(folder: Path, hidden: int = 256, layers: int = 4, seed: int = 0) -> No
         bos_token_id=0,
         eos_token_id=1,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    _never_blank(model, words)
+    model.to(torch.bfloat16).save_pretrained(folder)
+
+
+def _never_blank(model: LlamaForCausalLM, words: PreTrainedTokenizerFast) -> None:
+    """A blank token's score is 0, which another always exceeds: random weights would else repeat line feeds at will."""
+    blank = [number for number in range(len(words)) if not words.decode([number]).strip()]
+    with torch.no_grad():
+        model.lm_head.weight[blank] = 0.0
 
 
 def write_adapter(folder: Path, hidden: int = 256, layers: int = 4, seed: int = 1, rank: int = 8) -> None:
@@ -61,8 +70,11 @@ def write_adapter(folder: Path, hidden: int = 256, layers: int = 4, seed: int = 
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Trained on this repository's own pages; every byte has a token, so that no text is refused."""
-    texts = [page.read_text(encoding="utf-8") for page in sorted(REPOSITORY.glob("docs/**/*.md"))]
+    """Trained on the sample library, which seldom changes; every byte has a token, so that no text is refused."""
+    texts = [
+        page.read_text(encoding="utf-8")
+        for page in [*sorted(REPOSITORY.glob("samples/library/*.md")), REPOSITORY / "samples/booklet.txt"]
+    ]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
