@@ -41,8 +41,8 @@ setup-vllm: $(VLLM_SETUP) ## Make .venv-vllm, the environment of test-vllm and b
 test-stack: setup ## Build and start the stack of compose.yaml, and run its tests (needs a container engine)
 	@PENSTOCK_TEST_STACK=1 $(BIN)/python -m pytest tests/stack $(ARGS)
 
-secrets: setup ## Passwords and configuration for compose.yaml, in deploy/secrets/ (ARGS="TENANT …" for more tenants)
-	@$(BIN)/python -m client.stack.compose secrets $(ARGS)
+secrets: setup ## Passwords and configuration for compose.yaml, in deploy/secrets/
+	@$(BIN)/python -m client.stack.compose secrets
 
 test-vllm: $(VLLM_SETUP) ## The tests that need vLLM: the real engine on CPU, with a tiny random model
 	@$(VLLM)/bin/python -m pytest tests/real_vllm $(ARGS)

@@ -49,23 +49,29 @@ class Stats(Pong):
 async def discover(
     nc: "Client", verb: Literal["PING", "STATS"], kind: type[T], listen_s: float = 0.4, enough: int = 0
 ) -> list[T]:
-    """What all services answer; listens for `listen_s` seconds, or until `enough` answers are there (0: no matter)."""
-    answers: list[T] = []
+    """What all services answer; see `answers`."""
+    return await answers(nc, f"$SRV.{verb}", kind, listen_s, enough)
+
+
+async def answers(nc: "Client", subject: str, kind: type[T], listen_s: float, enough: int = 0) -> list[T]:
+    """What everybody answers to a request; listens for `listen_s` seconds, or until `enough` answers are there (0: no
+    matter)."""
+    found: list[T] = []
     inbox = nc.new_inbox()
     subscription = await nc.subscribe(inbox)
-    await nc.publish(f"$SRV.{verb}", b"", reply=inbox)
+    await nc.publish(subject, b"", reply=inbox)
     try:
         async with asyncio.timeout(listen_s):
             async for message in subscription.messages:
                 if message.data:
-                    answers.append(msgspec.json.decode(message.data, type=kind))
-                if enough and len(answers) >= enough:
+                    found.append(msgspec.json.decode(message.data, type=kind))
+                if enough and len(found) >= enough:
                     break
     except TimeoutError:
         pass
     finally:
         await subscription.unsubscribe()
-    return answers
+    return found
 
 
 def shown(url: str) -> str:

@@ -48,7 +48,7 @@ def address(data: Path | None, nats_url: str, tenant: str) -> str:
         return info.nats_url
     password = secrets.load(folder).tenants.get(tenant)
     if password is None:
-        raise UsageError(f"--tenant {tenant}: no such tenant in {folder}; make it with: penstock up --tenant {tenant}")
+        raise UsageError(f"--tenant {tenant}: no such tenant in {folder}; make it with: penstock tenant add {tenant}")
     return url_of(info.nats_port, tenant, password)
 
 

@@ -1,9 +1,7 @@
 """`penstock up`"""
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from msgspec.structs import asdict
@@ -17,23 +15,19 @@ app = typer.Typer()
 
 
 @app.command("up")
-def command(
-    data: Data = None,
-    tenant: Annotated[list[str] | None, typer.Option("--tenant", help="See that there is this tenant too.")] = None,
-    json: Json = False,
-) -> None:
+def command(data: Data = None, json: Json = False) -> None:
     """Start the embedded stack, or find it running. Returns when NATS, Redis and all services answer."""
     screen = Screen(json)
     folder = find_data(data)
-    start(folder, screen, tenant or [])
+    start(folder, screen)
 
 
-def start(folder: Path, screen: Screen, tenants: Sequence[str] = ()) -> StackInfo:
+def start(folder: Path, screen: Screen) -> StackInfo:
     """Start the stack in a folder and say so; the JSON document is the stack's record."""
     started = time.monotonic()
     was_running = status(folder) is not None
     with screen.progress.status("starting NATS, Redis and the services …"):
-        info = up(folder, tenants=tenants)
+        info = up(folder)
     if was_running:
         screen.say(f"The stack in {folder} is running already.")
     else:

@@ -4,7 +4,7 @@ Services share the account SERVICES; each tenant has an account of its own. What
 stands here and nowhere else; docs/decisions says why it is cut this way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -15,6 +15,7 @@ from contracts.subjects import CLAIMS
 
 ASK_ANSWERED = "24h"  # how long the server keeps the way back to whoever asked
 TENANT_STORE = "64GB"  # what a tenant's copies and uploads may take
+_LIMITS = f"{{max_file: {TENANT_STORE}, max_memory: 64MB}}"
 UPLOADS = f"OBJ_{CLAIMS.name}"
 
 _JETSTREAM = (
@@ -56,18 +57,23 @@ class User:
     subscribe: Sequence[str] = ()
 
 
-def accounts_text(secrets: Secrets) -> str:
-    """The blocks `accounts` and `system_account`."""
-    tenants = list(secrets.tenants)
-    blocks = [_services(secrets, tenants), *(_tenant(name, password) for name, password in secrets.tenants.items())]
+def accounts_text(secrets: Secrets, joining: Collection[str] = ()) -> str:
+    """The blocks `accounts` and `system_account`.
+
+    Tenants who are `joining` have a bare account: a server that is told of an account and of its imports in one reload
+    leaves the imports deaf (2.15.1), so it is told of them one after the other.
+    """
+    tenants = [tenant for tenant in secrets.accounts if tenant not in joining]
+    blocks = [_services(secrets, tenants), *(_tenant(tenant, secrets.members(tenant)) for tenant in tenants)]
+    blocks += [_account(account(tenant), _LIMITS, [], [], []) for tenant in joining]
     system = f"  SYS {{\n    users: [\n{_user(User(SYSTEM, secrets.operators[SYSTEM]))}\n    ]\n  }}"
     return "accounts {\n" + "\n".join([*blocks, system]) + "\n}\nsystem_account: SYS\n"
 
 
-def tenant_user(tenant: str, password: str) -> User:
-    """May submit, ask, control and give feedback, read its own streams, and upload."""
+def tenant_user(name: str, password: str, tenant: str) -> User:
+    """May submit, ask, control and give feedback, read its tenant's streams, and upload."""
     return User(
-        tenant,
+        name,
         password,
         publish=(
             f"jobs.{tenant}.>", f"ask.{tenant}.>", f"control.{tenant}.>", f"feedback.{tenant}.>",
@@ -118,7 +124,7 @@ def _given(tenant: str) -> list[str]:
     ]
 
 
-def _tenant(tenant: str, password: str) -> str:
+def _tenant(tenant: str, members: Mapping[str, str]) -> str:
     taken = [f"jobs.{tenant}.*", f"ask.{tenant}.*", f"control.{tenant}.>", f"feedback.{tenant}.>"]
     imports = [_service(SERVICES, subject) for subject in (*taken, "$SRV.PING", "$SRV.INFO")]
     imports.append(_stream(f"tokens.{tenant}.>"))
@@ -131,8 +137,8 @@ def _tenant(tenant: str, password: str) -> str:
             _stream(delivered(stream, tenant)),
         ]
     exports = [f'{{service: "$JS.API.>", response: stream, accounts: [{_quoted(SERVICES)}]}}']
-    limits = f"{{max_file: {TENANT_STORE}, max_memory: 64MB}}"
-    return _account(account(tenant), limits, [tenant_user(tenant, password)], exports, imports)
+    users = [tenant_user(name, password, tenant) for name, password in members.items()]
+    return _account(account(tenant), _LIMITS, users, exports, imports)
 
 
 def _account(name: str, jetstream: str, users: Sequence[User], exports: Sequence[str], imports: Sequence[str]) -> str:

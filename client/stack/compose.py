@@ -7,8 +7,12 @@ in it may be read by whoever gets them mounted.
 
 import asyncio
 import os
+import socket
 import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import nats
@@ -17,6 +21,7 @@ from client.errors import StackError, Unreachable
 from client.stack import secrets
 from client.stack.accounts import accounts_text
 from client.stack.config import MAX_PAYLOAD, MAX_STORE, SERVICES, redis_users
+from client.stack.info import locked
 from client.stack.provision import provision
 from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets, service_user
 from shared.errors import PenstockError
@@ -24,6 +29,7 @@ from shared.errors import PenstockError
 FOLDER = Path("deploy") / "secrets"
 FOLDER_VARIABLE = "PENSTOCK_COMPOSE_SECRETS"
 NATS_VARIABLE = "PENSTOCK_NATS"
+_REACH_S = 2.0
 MOUNTED = Path("/run/secrets/secrets.json")
 
 NATS = """\
@@ -51,57 +57,118 @@ maxmemory-policy noeviction
 {users}"""
 
 
-def write_secrets(folder: Path, host: str, tenants: list[str]) -> None:
-    """Write what is missing; passwords that there are stay. `host` is where tenants reach NATS: host:port."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    known = secrets.load(folder).complete(SERVICES, (DEFAULT_TENANT, *tenants))
-    secrets.save(folder, known)
-    files = {
-        "nats.conf": NATS.format(max_payload=MAX_PAYLOAD, max_store=MAX_STORE, accounts=accounts_text(known)),
-        "redis.conf": REDIS.format(users=redis_users(known)),
-        "redis-password": known.redis["services"],
-        "redis-url": f"redis://services:{known.redis['services']}@redis:6379/0",
-        **{f"{name}.nats": f"nats://{service_user(name)}:{word}@nats:4222" for name, word in known.services.items()},
-        **{f"{name}.url": f"nats://{name}:{word}@{host}" for name, word in (known.tenants | known.operators).items()},
-    }
-    for name, text in files.items():
-        secrets.write_private(folder / name, text)
-        (folder / name).chmod(0o444)
-    (folder / secrets.FILE).chmod(0o444)
+class Compose:
+    """The folder of secrets as the site of the stack's tenants (client.stack.tenants)."""
+
+    def __init__(self, folder: Path, host: str) -> None:
+        """`host` is where tenants reach NATS: host:port."""
+        self.folder = folder
+        self._host = host
+
+    @classmethod
+    def here(cls) -> Self:
+        """As the environment says, and compose.yaml in the current folder."""
+        return cls(_folder(), os.environ.get("NATS_LISTEN") or "127.0.0.1:4222")
+
+    def known(self) -> Secrets:
+        return secrets.load(self.folder)
+
+    def write(self) -> None:
+        """Write what is missing; passwords that there are stay."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        known = self.known().complete(SERVICES, (DEFAULT_TENANT,))
+        self.keep(known)
+        self.configure(known)
+
+    def keep(self, known: Secrets) -> None:
+        everybody = known.operators | {
+            name: word for tenant in known.tenants for name, word in known.members(tenant).items()
+        }
+        urls = {f"{name}.url": self.url(name, word) for name, word in everybody.items()}
+        self._put(secrets.FILE, msgspec.json.format(msgspec.json.encode(known)).decode())
+        for name, text in urls.items():
+            self._put(name, text)
+        for file in self.folder.glob("*.url"):
+            if file.name not in urls:
+                file.unlink()
+        self._put("redis.conf", REDIS.format(users=redis_users(known)))
+        self._put("redis-password", known.redis["services"])
+        self._put("redis-url", f"redis://services:{known.redis['services']}@redis:6379/0")
+        for name, word in known.services.items():
+            self._put(f"{name}.nats", f"nats://{service_user(name)}:{word}@nats:4222")
+
+    def configure(self, known: Secrets, joining: Collection[str] = ()) -> None:
+        accounts = accounts_text(known, joining)
+        self._put("nats.conf", NATS.format(max_payload=MAX_PAYLOAD, max_store=MAX_STORE, accounts=accounts))
+
+    def url(self, user: str, password: str) -> str:
+        return f"nats://{user}:{password}@{self._host}"
+
+    def answers(self) -> bool:
+        host, _, port = self._host.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+        except OSError:
+            return False
+        return True
+
+    def _put(self, name: str, text: str) -> None:
+        """Written over, not replaced: a container has mounted the file itself, and would keep the one of before."""
+        file = self.folder / name
+        if file.exists():
+            file.chmod(0o600)
+            file.write_text(text, encoding="utf-8")
+        else:
+            secrets.write_private(file, text)
+        file.chmod(0o444)
+
+
+@contextmanager
+def compose_site() -> Iterator[Compose]:
+    """The site of the stack of compose, for one change at a time. Raises Unreachable where there are no secrets."""
+    site = Compose.here()
+    if not (site.folder / secrets.FILE).exists():
+        raise Unreachable(f"{site.folder}: no secrets there; run make secrets, or set {FOLDER_VARIABLE}")
+    with locked(site.folder / ".lock", f"another command changes {site.folder}; try again when it is done"):
+        yield site
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
 
 
 def tenant_url(tenant: str) -> str:
     """Where a tenant's client reaches the stack of compose. Raises Unreachable where there are no secrets."""
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+    folder = _folder()
     try:
         return (folder / f"{tenant}.url").read_text(encoding="utf-8")
     except OSError:
         raise Unreachable(
-            f"{folder}: no address of the tenant {tenant!r}; run make secrets in the folder of compose.yaml,"
-            f" or set {FOLDER_VARIABLE}"
+            f"{folder}: no address of the tenant {tenant!r}; run make secrets in the folder of compose.yaml, or set"
+            f" {FOLDER_VARIABLE}; a new tenant: penstock --stack compose tenant add {tenant}"
         ) from None
 
 
 async def _provision(address: str, known: Secrets) -> None:
     connection = await nats.connect(f"nats://{OPERATOR}:{known.operators[OPERATOR]}@{address}")
-    await provision(connection, known.tenants)
+    await provision(connection, known.accounts)
     await connection.close()
 
 
 def main(arguments: list[str]) -> int:
-    """`secrets [TENANT…]` in the folder of compose.yaml, or `provision` in its container."""
+    """`secrets` in the folder of compose.yaml, or `provision` in its container."""
     try:
         match arguments:
-            case ["secrets", *tenants]:
-                folder = Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
-                write_secrets(folder, os.environ.get("NATS_LISTEN", "127.0.0.1:4222"), tenants)
-                print(f"written: {folder}/")
+            case ["secrets"]:
+                site = Compose.here()
+                site.write()
+                print(f"written: {site.folder}/")
             case ["provision"]:
                 known = msgspec.json.decode(MOUNTED.read_bytes(), type=Secrets)
                 asyncio.run(_provision(os.environ[NATS_VARIABLE], known))
             case _:
-                raise StackError("expected: secrets [TENANT…] | provision")
+                raise StackError("expected: secrets | provision")
     except PenstockError as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 1

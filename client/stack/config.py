@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import sysconfig
+from collections.abc import Collection
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -119,13 +120,13 @@ stdout_logfile_backups=3
 """
 
 
-def nats_config(info: StackInfo, secrets: Secrets) -> str:
+def nats_config(info: StackInfo, secrets: Secrets, joining: Collection[str] = ()) -> str:
     return NATS.format(
         name=server_name(info),
         port=info.nats_port,
         max_payload=MAX_PAYLOAD,
         max_store=MAX_STORE,
-        accounts=accounts_text(secrets),
+        accounts=accounts_text(secrets, joining),
     )
 
 
@@ -178,13 +179,17 @@ def write_all(info: StackInfo, secrets: Secrets) -> None:
     for folder in FOLDERS:
         (data / folder).mkdir(parents=True, exist_ok=True)
     (data / "secrets").chmod(0o700)
-    write_private(data / "nats.conf", nats_config(info, secrets))
+    write_nats(info, secrets)
     write_private(data / "redis.conf", redis_config(info, secrets))
     (data / "supervisord.conf").write_text(supervisor_config(info))
     for name in info.services:
         url = nats_url(info.nats_port, service_user(name), secrets.services[name])
         write_private(data / "secrets" / f"{name}.nats", url)
     write_private(data / "secrets" / "redis", redis_url(info.redis_port, "services", secrets.redis["services"]))
+
+
+def write_nats(info: StackInfo, secrets: Secrets, joining: Collection[str] = ()) -> None:
+    write_private(Path(info.data) / "nats.conf", nats_config(info, secrets, joining))
 
 
 def nats_url(port: int, user: str, password: str) -> str:

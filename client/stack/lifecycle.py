@@ -2,21 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from client.errors import Unreachable
 from client.stack import secrets
-from client.stack.config import DRAIN_S, SERVICES, nats_url, redis_url, write_all
+from client.stack.config import DRAIN_S, SERVICES, nats_url, redis_url, write_all, write_nats
 from client.stack.info import StackInfo, forget, load, locked, save, socket_folder, stack_id
 from client.stack.ports import free_ports
 from client.stack.processes import alive, sweep
 from client.stack.ready import PortTaken, Watch, log_sizes, wait_ready
 from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets
 from client.stack.supervisor import Supervisor, running, spawn
+from client.stack.tenants import add
 
 READY_S = 60.0
 TRIES = 3
@@ -107,7 +109,7 @@ def _start(info: StackInfo, known: Secrets, ready_s: float) -> StackInfo:
     try:
         info = msgspec.structs.replace(info, supervisor_pid=spawn(info))
         save(info)
-        asyncio.run(wait_ready(info, watch, ready_s, list(known.tenants)))
+        asyncio.run(wait_ready(info, watch, ready_s, known.accounts))
     except BaseException:  # Ctrl-C too: a stack that is not ready must not go on running
         _stop_all(info)
         raise
@@ -116,16 +118,54 @@ def _start(info: StackInfo, known: Secrets, ready_s: float) -> StackInfo:
 
 def _revive(info: StackInfo, supervisor: Supervisor, ready_s: float, tenants: Sequence[str]) -> StackInfo:
     """The stack runs; make sure that all of it does, with these tenants."""
-    before = secrets.load(Path(info.data))
-    known = before.complete(info.services, tenants)
-    if known != before:
-        secrets.save(Path(info.data), known)
-        write_all(info, known)
-        supervisor.restart("ground:nats")  # a reload leaves the imports of a new account deaf (server 2.15)
+    site = Embedded(info)
     watch = Watch(info, log_sizes(Path(info.data)))
     supervisor.start_missing()
-    asyncio.run(wait_ready(info, watch, ready_s, list(known.tenants)))
+    asyncio.run(wait_ready(info, watch, ready_s, site.known().accounts))
+    for tenant in tenants:
+        if tenant not in site.known().tenants:
+            asyncio.run(add(site, tenant))
     return _recorded(info)
+
+
+class Embedded:
+    """A running stack as the site of its tenants (client.stack.tenants)."""
+
+    def __init__(self, info: StackInfo) -> None:
+        self._info = info
+        self._data = Path(info.data)
+
+    def known(self) -> Secrets:
+        return secrets.load(self._data)
+
+    def keep(self, known: Secrets) -> None:
+        secrets.save(self._data, known)
+        self._info = msgspec.structs.replace(
+            self._info, nats_url=self.url(DEFAULT_TENANT, known.tenants[DEFAULT_TENANT])
+        )
+        save(self._info)
+
+    def configure(self, known: Secrets, joining: Collection[str] = ()) -> None:
+        write_nats(self._info, known, joining)
+
+    def url(self, user: str, password: str) -> str:
+        return nats_url(self._info.nats_port, user, password)
+
+    def answers(self) -> bool:
+        return True
+
+
+@contextmanager
+def running_site(data: Path) -> Iterator[Embedded]:
+    """The site of the stack in this folder, for one change at a time. Raises Unreachable where it does not run."""
+    missing = Unreachable(f"no stack is running in {data}; start one with: penstock up")
+    if not data.is_dir():
+        raise missing
+    with locked(data / ".lock", BUSY.format(data=data)):
+        info = load(data)
+        if info is None or running(info) is None:
+            raise missing
+        yield Embedded(info)
 
 
 def _recorded(info: StackInfo) -> StackInfo:

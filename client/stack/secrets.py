@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from client.errors import StackError
 from contracts.subjects import TOKEN
@@ -23,26 +24,50 @@ _BYTES = 24
 
 
 class Secrets(Struct, frozen=True):
-    """Passwords by the name of their user; tenants' users are called like their tenant."""
+    """Passwords by the name of their user. A tenant's first user is called like the tenant, others <tenant>.<user>."""
 
     operators: dict[str, str] = field(default_factory=dict)  # NATS: OPERATOR and SYSTEM
     services: dict[str, str] = field(default_factory=dict)  # NATS, by service
-    tenants: dict[str, str] = field(default_factory=dict)  # NATS
+    tenants: dict[str, str] = field(default_factory=dict)  # NATS, the first user of each tenant
     redis: dict[str, str] = field(default_factory=dict)  # OPERATOR, and `services`
+    users: dict[str, dict[str, str]] = field(default_factory=dict)  # NATS, by tenant: its other users by their own name
+    removed: list[str] = field(default_factory=list)  # tenants whose users are gone and whose data is not
 
     def complete(self, services: Iterable[str], tenants: Iterable[str]) -> "Secrets":
         """With passwords for everybody who has none yet; those that there are stay."""
+        tenants = list(tenants)
         for tenant in tenants:
             if not TOKEN.match(tenant) or tenant.startswith("penstock-"):
                 raise StackError(
                     f"tenant {tenant[:80]!r}: expected letters, digits, - and _, not beginning with penstock-"
                 )
-        return Secrets(
+        return replace(
+            self,
             operators=_with(self.operators, (OPERATOR, SYSTEM)),
             services=_with(self.services, services),
             tenants=_with(self.tenants, tenants),
             redis=_with(self.redis, (OPERATOR, "services")),
+            removed=[tenant for tenant in self.removed if tenant not in tenants],
         )
+
+    @property
+    def accounts(self) -> list[str]:
+        """All tenants that have an account on the NATS server."""
+        return [*self.tenants, *self.removed]
+
+    def members(self, tenant: str) -> dict[str, str]:
+        """The users of a tenant by the names that NATS knows them by, and their passwords."""
+        first = {tenant: self.tenants[tenant]} if tenant in self.tenants else {}
+        return first | {member(tenant, user): word for user, word in self.users.get(tenant, {}).items()}
+
+
+def member(tenant: str, user: str = "") -> str:
+    """The NATS name of a tenant's user; a dot is in no tenant's name."""
+    return f"{tenant}.{user}" if user else tenant
+
+
+def new_password() -> str:
+    return secrets.token_urlsafe(_BYTES)
 
 
 def service_user(service: str) -> str:
@@ -75,4 +100,4 @@ def write_private(file: Path, text: str) -> None:
 
 
 def _with(known: dict[str, str], names: Iterable[str]) -> dict[str, str]:
-    return known | {name: secrets.token_urlsafe(_BYTES) for name in names if name not in known}
+    return known | {name: new_password() for name in names if name not in known}

@@ -36,11 +36,6 @@ class Supervisor:
             self._call("startProcess", f"{row['group']}:{row['name']}", False)
         return [row["name"] for row in missing]
 
-    def restart(self, program: str) -> None:
-        """Stop a program in order, and start it with its configuration as it is now."""
-        self._call("stopProcess", program)
-        self._call("startProcess", program)
-
     def shutdown(self) -> None:
         """Stop the services, then what they stand on, then supervisord itself. Returns at once."""
         self._call("shutdown")

@@ -382,24 +382,6 @@ def test_secrets_stand_in_private_files_and_nowhere_else(stack: StackInfo, secre
         assert not any(secret in said for secret in every), process.name()
 
 
-def test_another_tenant_joins_while_the_stack_runs(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    before = up(data, services={})
-    try:
-        after = up(data, services={}, tenants=["late"])
-        assert after.pids["redis"] == before.pids["redis"]  # services and Redis go on; NATS alone starts anew
-        known = load(data)
-        assert asyncio.run(_submits(nats_url(after.nats_port, "late", known.tenants["late"]), "late")) == 1
-        assert asyncio.run(_submits(after.nats_url, "default")) == 1
-    finally:
-        down(data)
-
-
-async def _submits(url: str, tenant: str) -> int:
-    async with await Penstock.connect(url, tenant) as penstock:
-        return (await penstock.submit("rag", [b'{"question": "q"}'])).sequence
-
-
 def _holds(file: Path, secrets: list[str]) -> bool:
     content = file.read_bytes()
     return any(secret.encode() in content for secret in secrets)

@@ -19,7 +19,7 @@ import nats
 import pytest
 from servers import free_port
 
-from client.stack.compose import write_secrets
+from client.stack.compose import Compose
 
 REPOSITORY = Path(__file__).parents[2]
 WANTED = os.environ.get("PENSTOCK_TEST_STACK") == "1"
@@ -39,7 +39,7 @@ class Stack:
         self.secrets = folder / "secrets"
         vectors = os.environ.get("PENSTOCK_TEST_VECTORS", "edge")
         self._override = folder / "compose.test.yaml"
-        write_secrets(self.secrets, self.nats, [])
+        Compose(self.secrets, self.nats).write()
         mounted = [path for path in self.secrets.iterdir() if path.suffix != ".url"]
         self._override.write_text(json.dumps({"secrets": {path.name: {"file": str(path)} for path in mounted}}))
         self.environment = os.environ | {
