@@ -244,7 +244,7 @@ def test_the_stack_of_compose_is_told_in_the_same_way(tmp_path: Path, monkeypatc
 
     assert not asyncio.run(add(site, "early")).reloaded  # NATS is not there yet
     inodes = {file.name: file.stat().st_ino for file in folder.iterdir()}
-    command = [nats_binary(), "-c", folder / "nats.conf", "-p", str(port), "-m", str(free_port())]
+    command = [str(nats_binary()), "-c", str(folder / "nats.conf"), "-p", str(port), "-m", str(free_port())]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         wait_for_port(port)
