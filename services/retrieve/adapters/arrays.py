@@ -52,8 +52,3 @@ def _search(ids: NDArray[np.uint32], starts: Index, ends: Index, wanted: NDArray
         low = np.where(below, middle + 1, low)
         high = np.where(below, high, middle)
     return low
-
-
-def vector_bytes() -> int:
-    """How long the blob of one vector is."""
-    return DIMENSIONS * 2

@@ -69,7 +69,7 @@ class Finder:
             scope = scope_of(filters)
             if scope is None:
                 return []
-            weighed = await self._run(self._weigh, tenant, question)
+            weighed = self._weigh(tenant, question)
             if not weighed.collection.passages:
                 return []
             asked = await self._ask(tenant, question, weighed, scope)
@@ -77,7 +77,7 @@ class Finder:
                 asked.by_words[Level.PASSAGE], await self._nearest(tenant, asked.vectors, scope, Level.PASSAGE)
             )
             more = await self._in_best_documents(tenant, asked, scope)
-            return await self._run(self._rank, tenant, asked, [*named, *more], len(named), top)
+            return self._rank(tenant, asked, [*named, *more], len(named), top)
 
     async def close(self) -> None:
         self._threads.shutdown()
@@ -106,7 +106,7 @@ class Finder:
         points = _merged(asked.by_words[Level.DOCUMENT], by_vectors)
         if not points:
             return []
-        small, large = await self._run(self._choose, tenant, asked, points)
+        small, large = self._choose(tenant, asked, points)
         if not large:
             return small
         within = replace(scope, documents=tuple(large))

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS tenants (
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS documents (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- no number comes again: what is known of one stays true
     tenant TEXT NOT NULL,
     document TEXT NOT NULL,
     point INTEGER NOT NULL UNIQUE, -- of the whole document in the engines

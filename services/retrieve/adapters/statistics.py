@@ -15,13 +15,14 @@ import msgspec
 import numpy as np
 
 from services.retrieve.adapters.arrays import BYTES, COUNTS, HALVES, TERMS, blob
+from services.retrieve.adapters.known import KnownDocuments
 from services.retrieve.adapters.view import View
 from services.retrieve.domain.facts import DocumentFacts, PassageFacts
 from services.retrieve.domain.ports import Head
 from services.retrieve.domain.scoring import to_int8
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
-_VERSION = 1
+_VERSION = 2
 _PRAGMAS = (
     "PRAGMA page_size=8192",
     "PRAGMA journal_mode=WAL",
@@ -39,6 +40,7 @@ class Statistics:
         self._writing = threading.Lock()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._known = KnownDocuments()
 
     def open(self) -> bool:
         """Create what is missing; returns whether there was nothing of this version."""
@@ -83,7 +85,7 @@ class Statistics:
         db = self._connection()
         db.execute("BEGIN")
         try:
-            yield View(db, tenant)
+            yield View(db, tenant, self._known)
         finally:
             db.execute("COMMIT")
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from contracts.documents import Chunk
 from contracts.item import Passage
 from services.retrieve.adapters import arrays
+from services.retrieve.adapters.known import NOTHING, Known, KnownDocuments
 from services.retrieve.domain.scoring import Array, Candidates, Collection, Documents, Index, QueryTerms
+from shared.encoder import DIMENSIONS
 
 _CHUNK = msgspec.msgpack.Decoder(Chunk)
 _WANTED = "FROM json_each(?) AS wanted CROSS JOIN"
@@ -21,9 +23,10 @@ _WANTED = "FROM json_each(?) AS wanted CROSS JOIN"
 class View:
     """What a tenant has, read on one connection. Ids that are not the tenant's are passed over."""
 
-    def __init__(self, db: sqlite3.Connection, tenant: str) -> None:
+    def __init__(self, db: sqlite3.Connection, tenant: str, known: KnownDocuments) -> None:
         self._db = db
         self._tenant = tenant
+        self._known = known
 
     def revision(self, document: str) -> str | None:
         """The revision that is indexed; None where the document is not."""
@@ -109,20 +112,33 @@ class View:
 
     def _documents(self, key: str, values: Sequence[int], terms: NDArray[np.uint32]) -> tuple[list[str], Documents]:
         rows = self._db.execute(
-            f"SELECT d.document, d.size, d.length, d.centroid, d.terms, d.counts, d.spread {_WANTED} documents d"
+            f"SELECT d.id, d.document, d.size, d.length {_WANTED} documents d"
             f" ON d.{key} = wanted.value WHERE d.tenant = ? ORDER BY wanted.key",
             (json.dumps(list(values)), self._tenant),
         ).fetchall()
-        names, size, length, centroid, ids, counts, spread = zip(*rows, strict=True) if rows else ((),) * 7
-        nothing = bytes(arrays.vector_bytes())
-        picked, spreads = arrays.pick(terms, ids, counts, spread)
-        return list(names), Documents(
-            sizes=np.array(size, dtype=np.float64),
-            lengths=np.array(length, dtype=np.float64),
+        large = self._known.get([row[0] for row in rows if row[2] > 1], self._read)
+        facts = iter(large)
+        each = [next(facts) if row[2] > 1 else NOTHING for row in rows]
+        picked, spreads = arrays.pick(
+            terms, [some.terms for some in each], [some.counts for some in each], [some.spread for some in each]
+        )
+        return [row[1] for row in rows], Documents(
+            sizes=np.array([row[2] for row in rows], dtype=np.float64),
+            lengths=np.array([row[3] for row in rows], dtype=np.float64),
             counts=picked,
             spread=spreads,
-            centroids=arrays.vectors([some or nothing for some in centroid]),
+            centroids=np.array([some.centroid for some in each], dtype=np.float32).reshape(-1, DIMENSIONS),
         )
+
+    def _read(self, numbers: Sequence[int]) -> dict[int, Known]:
+        rows = self._db.execute(
+            f"SELECT d.id, d.terms, d.counts, d.spread, d.centroid {_WANTED} documents d ON d.id = wanted.value",
+            (json.dumps(list(numbers)),),
+        )
+        return {
+            number: Known(terms, counts, spread, arrays.vectors([centroid])[0])
+            for number, terms, counts, spread, centroid in rows
+        }
 
 
 def _with_single(documents: Documents, owners: Index, counts: Array, vectors: NDArray[np.float32]) -> Documents:
