@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js.errors import NoStreamResponseError, NotFoundError
 
-from client.discovery import connected, shown
+from client.discovery import connected
 from client.errors import JobIdInUse, JobRejected, Unreachable
 from client.follow import follow, stored
 from client.submission import ItemLike, new_job_id, submission, token
@@ -34,6 +34,7 @@ from contracts.item import Input
 from contracts.job import ItemResult, JobOpened, JobReport, Lane, Options, ShardResult, TokenDelta
 from contracts.subjects import EVENTS, MSG_ID, RESULTS, TALLY
 from contracts.task import Tally
+from shared.addresses import servers, shown
 from shared.bus import Bus, answered, headers_of
 from shared.errors import Retryable
 
@@ -63,7 +64,9 @@ class Penstock:
         async with connected(nats_url):
             pass  # the first connection fails at once where nobody answers; the one that is kept would try for ever
         try:
-            nc = await nats.connect(nats_url, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=_quiet)
+            nc = await nats.connect(
+                servers(nats_url), max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=_quiet
+            )
         except (NatsError, OSError) as error:
             raise Unreachable(f"NATS at {shown(nats_url)}: {error}") from None
         return cls(nc, tenant)
@@ -96,7 +99,7 @@ class Penstock:
         headers = {MSG_ID: f"{self.tenant}.{job}"}  # message ids are shared by all tenants of the stream
         subject = subjects.jobs(self.tenant, pattern)
         try:
-            ack = await answered(self.bus.js.publish(subject, payload, headers=headers))
+            ack = await self.bus.patiently(lambda: self.bus.js.publish(subject, payload, headers=headers))
         except Retryable as error:
             if isinstance(error.__cause__, NoStreamResponseError):
                 raise Unreachable(_NO_STREAMS) from None
@@ -209,7 +212,8 @@ class Penstock:
     async def cancel(self, job: str, reason: str = "") -> None:
         """Ask that a job be stopped; what is done stays done, the rest arrives as cancelled."""
         payload = msgspec.json.encode(Cancel(reason=reason))
-        await answered(self.bus.js.publish(subjects.cancel(self.tenant, token("job", job)), payload))
+        subject = subjects.cancel(self.tenant, token("job", job))
+        await self.bus.patiently(lambda: self.bus.js.publish(subject, payload))
 
     async def upload(self, data: bytes) -> str:
         """Store bytes for a document or a large job; returns the name to refer to them by."""

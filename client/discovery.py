@@ -1,7 +1,6 @@
 """NATS service discovery: who is there. A plain request with many answers, so that any client can do the same."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -10,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from client.errors import Unreachable
+from shared.addresses import servers, shown
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -74,11 +74,6 @@ async def answers(nc: "Client", subject: str, kind: type[T], listen_s: float, en
     return found
 
 
-def shown(url: str) -> str:
-    """An address without its password, fit for errors."""
-    return re.sub(r"//[^@/]*@", "//", url)
-
-
 @asynccontextmanager
 async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
     """A connection that does not come back by itself; raises Unreachable where nobody answers."""
@@ -93,7 +88,7 @@ async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
 
     try:
         nc = await nats.connect(
-            url,
+            servers(url),
             connect_timeout=timeout_s,
             allow_reconnect=False,
             max_reconnect_attempts=1,  # nats-py takes 0 for "for ever", also here, before the first connection

@@ -5,7 +5,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TypeVar
@@ -51,6 +51,8 @@ BUSY_S = 5.0
 
 _HEADERS_MAX = 16 * 1024  # bytes
 _LOOK_S = 0.25
+_SIT_OUT_S = 60.0  # what a patient bus waits for a stream without a leader
+_ELECTION_S = 15.0  # and what any other does, in a cluster
 _FULL_S = 1.0  # pause of a patient bus
 _GET_S = 30.0  # nats-py waits for ever for an object whose chunks are gone
 _NO_STREAM = "NATS: the stream does not answer (JetStream is starting or has no leader)"
@@ -67,6 +69,10 @@ class WrittenBefore(Retryable):
     """A write-once subject has its message already."""
 
 
+class NoAnswer(Retryable):
+    """The stream or its server does not answer now: it is away, starting, or its cluster elects a leader."""
+
+
 @dataclass
 class Bus:
     """A connection to NATS with everything on it that Penstock uses."""
@@ -75,18 +81,19 @@ class Bus:
     js: JetStreamContext
     patient: bool = False  # a full stream is waited for, not raised: what has been accepted is never dropped
     accounts: bool = False  # the server has accounts: contracts/accounts.py
+    replicas: int = 1  # of each stream, in a cluster
     _objects: dict[str, ObjectStore] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, nc: Client, *, patient: bool = False, accounts: bool = False) -> "Bus":
-        return cls(nc, nc.jetstream(timeout=10), patient, accounts)
+    def on(cls, nc: Client, *, patient: bool = False, accounts: bool = False, replicas: int = 1) -> "Bus":
+        return cls(nc, nc.jetstream(timeout=10), patient, accounts, replicas)
 
     async def publish(
         self, subject: str, payload: bytes, *, msg_id: str = "", headers: Mapping[str, str] | None = None
     ) -> int:
         """Publish to a stream and wait until it is stored; returns its sequence. A repeated `msg_id` changes nothing.
 
-        Raises QueueFull where the stream refuses (a patient bus waits), Retryable where the server does not answer.
+        Raises QueueFull where the stream refuses (a patient bus waits), NoAnswer where the server does not answer.
         """
         head = dict(headers or {})
         if msg_id:
@@ -94,12 +101,30 @@ class Bus:
         payload = await self._check_in(subject, payload, head)
         while True:
             try:
-                return await answered(self._publish(subject, payload, head))
+                return await self.patiently(lambda: self._publish(subject, payload, head))
             except QueueFull:
                 if not self.patient:
                     raise
                 log.warning("%s: its stream is full, trying again", subject)
                 await asyncio.sleep(random.uniform(0.5, 1.5) * _FULL_S)
+
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """`answered`, again and again while a stream has no leader. What is called must bear to be called twice: a
+        publish carries its message id or what it expects, a read changes nothing.
+
+        A cluster elects for some seconds. A service waits longer than that, its message kept by heartbeats, so that an
+        election does not use up the attempts of tasks; who submits is told sooner, and on a lone server at once.
+        """
+        patience = _SIT_OUT_S if self.patient else _ELECTION_S if len(self.nc.servers) > 1 else 0.0
+        until = time.monotonic() + patience
+        while True:
+            try:
+                return await answered(call())
+            except NoAnswer as error:
+                if time.monotonic() >= until:
+                    raise
+                log.info("%s; trying again", error)
+                await asyncio.sleep(random.uniform(0.5, 1.5) * _LOOK_S)
 
     async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
         reply = await self.nc.request(subject, payload, timeout=10, headers=headers or None)
@@ -117,9 +142,13 @@ class Bus:
         return True
 
     async def last(self, stream: Stream, subject: str) -> RawStreamMsg | None:
-        """The last message of a subject, read directly from the stream; its claim is already resolved."""
+        """The last message of a subject; its claim is already resolved.
+
+        Asked of the stream's leader: any replica may answer a direct read, also one that is behind, and who reads here
+        must see what was acknowledged before.
+        """
         try:
-            message = await answered(self.js.get_last_msg(stream.name, subject, direct=True))
+            message = await self.patiently(lambda: self.js.get_last_msg(stream.name, subject))
         except NotFoundError:
             return None
         message.data = await self.payload(message.data or b"", message.headers)
@@ -150,19 +179,19 @@ class Bus:
         name = blake2b(data, digest_size=20).hexdigest()
         store = await self.objects()
         try:
-            info = await answered(store.get_info(name))
+            info = await self.patiently(lambda: store.get_info(name))
             if info.size == len(data):
                 return name
         except NotFoundError:
             pass
-        await answered(store.put(name, data))
+        await self.patiently(lambda: store.put(name, data))
         return name
 
     async def get_claim(self, name: str, bucket: str = CLAIMS.name) -> bytes:
         """Fetch bytes by name; raises Poison where there is no such object (any more)."""
         store = await self.objects(bucket)
         try:
-            found = await asyncio.wait_for(answered(store.get(name)), _GET_S)
+            found = await self.patiently(lambda: asyncio.wait_for(store.get(name), _GET_S))
         except NotFoundError:
             raise Poison(f"claim {name}: no such object in the store {bucket!r}; it may have expired") from None
         except (TimeoutError, DigestMismatchError) as error:
@@ -198,9 +227,9 @@ class Bus:
             await self._wait_for_streams()
             return
         for stream in STREAMS:
-            await ensure_stream(self.js, stream_config(stream))
+            await ensure_stream(self.js, stream_config(stream, self.replicas))
         for bucket in BUCKETS:
-            await ensure_bucket(self.js, bucket)
+            await ensure_bucket(self.js, bucket, self.replicas)
 
     async def _wait_for_streams(self) -> None:
         wanted = {stream.name for stream in STREAMS if stream is not JOBS} | set(map(backing, BUCKETS))
@@ -238,7 +267,7 @@ async def answered(call: Awaitable[T]) -> T:
     except NotFoundError:
         raise
     except (NoStreamResponseError, NoRespondersError) as error:
-        raise Retryable(_NO_STREAM) from error
+        raise NoAnswer(_NO_STREAM) from error
     except APIError as error:
         if error.err_code == _WRONG_LAST_SEQUENCE:
             raise WrittenBefore("written before") from error
@@ -247,10 +276,10 @@ async def answered(call: Awaitable[T]) -> T:
         if error.err_code == _NO_SPACE:
             raise QueueFull(f"the storage of NATS is full: try again in {BUSY_S:g} s", after=BUSY_S) from error
         if isinstance(error, ServiceUnavailableError):
-            raise Retryable(_NO_STREAM) from error
+            raise NoAnswer(_NO_STREAM) from error
         raise Retryable(f"NATS: {error.description}") from error
     except (NatsTimeout, ConnectionClosedError, OutboundBufferLimitError) as error:
-        raise Retryable("NATS does not answer: the server is down or too busy") from error
+        raise NoAnswer("NATS does not answer: the server is down or too busy") from error
 
 
 def headers_of(message: Msg | RawStreamMsg) -> dict[str, str]:

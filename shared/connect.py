@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from urllib.parse import urlsplit
 
 import nats
 from nats.errors import Error as NatsError
@@ -11,7 +10,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
+from shared.addresses import servers, shown
 from shared.errors import PenstockError
+from shared.redis_servers import redis_client
 
 log = logging.getLogger("penstock.connect")
 
@@ -23,19 +24,13 @@ class WrongCredentials(PenstockError):
     """The server is there and refuses us."""
 
 
-def shown(url: str) -> str:
-    """An address without its password, fit for logs and errors."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port}"
-
-
 async def wait_for_nats(url: str) -> None:
-    """Return once the server takes connections; says so now and then while it does not."""
+    """Return once a server of these takes connections; says so now and then while it does not."""
     tries = 0
     while True:
         try:
             connection = await nats.connect(
-                url,
+                servers(url),
                 allow_reconnect=False,
                 connect_timeout=2,
                 error_cb=_silent,
@@ -55,7 +50,7 @@ async def wait_for_nats(url: str) -> None:
 
 async def redis_ready(url: str) -> "Redis":
     """A client whose server answers."""
-    redis: Redis = Redis.from_url(url, socket_timeout=10, socket_connect_timeout=2, max_connections=256)
+    redis = redis_client(url, socket_timeout=10, socket_connect_timeout=2, max_connections=256)
     tries = 0
     while True:
         try:

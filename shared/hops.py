@@ -19,7 +19,7 @@ from contracts.job import ItemResult, ShardResult
 from contracts.steps import Expire, Join, Open
 from contracts.subjects import BURIED, GROUPS, RESULTS, SCHEDULE, SCHEDULE_TARGET, SHARD, TALLY
 from contracts.task import Arrival, Cursor, Parked, Tally, Task
-from shared.bus import Bus, answered, at
+from shared.bus import Bus, at
 from shared.gather import children_of, lost_child, merged
 from shared.groups import Count, Groups
 from shared.outcome import Child, Spread
@@ -171,11 +171,11 @@ class Hops:
         if asked and (stored := await self.bus.last(stream, subject)) is not None:
             first = msgspec.json.decode(stored.data or b"", type=ShardResult).items[0]
             await reply(self.bus, task.reply, msgspec.structs.replace(first, job=task.job), subject)
-        written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
+        written = await self.bus.patiently(lambda: self.bus.js.get_last_msg(stream.name, subject))
         if not buried and BURIED in (written.headers or {}) and await self._take_back(task.group, task.index, written):
             if await replace(self.bus, written, payload, head):
                 return counts
-            written = await answered(self.bus.js.get_last_msg(stream.name, subject, direct=True))
+            written = await self.bus.patiently(lambda: self.bus.js.get_last_msg(stream.name, subject))
         return msgspec.json.decode((written.headers or {})[TALLY], type=Tally)
 
     async def _take_back(self, group: str, index: int, written: RawStreamMsg) -> bool:

@@ -68,7 +68,7 @@ class Library:
 
     async def _last(self, subject: str) -> RawStreamMsg | None:
         try:
-            return await answered(self._bus.js.get_last_msg(DOCUMENTS.name, subject, direct=True))
+            return await answered(self._bus.js.get_last_msg(DOCUMENTS.name, subject))
         except NotFoundError:
             return None
 
@@ -76,9 +76,7 @@ class Library:
         """The first message from that sequence on. One request each: no consumer whose state could get lost."""
         any_document = DOCUMENTS.subjects[0]
         try:
-            return await answered(
-                self._bus.js.get_msg(DOCUMENTS.name, seq=sequence, subject=any_document, next=True, direct=True)
-            )
+            return await answered(self._bus.js.get_msg(DOCUMENTS.name, seq=sequence, subject=any_document, next=True))
         except NotFoundError:
             return None
 

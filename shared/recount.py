@@ -53,7 +53,9 @@ def window_key(group: str) -> str:
 async def _tallies(bus: Bus, stream: Stream, pattern: str) -> list[tuple[int, Tally]]:
     """Index and tally of every arrival on a subject; only headers travel."""
     config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, headers_only=True)
-    subscription = await answered(bus.js.subscribe(pattern, stream=stream.name, ordered_consumer=True, config=config))
+    subscription = await bus.patiently(
+        lambda: bus.js.subscribe(pattern, stream=stream.name, ordered_consumer=True, config=config)
+    )
     found: list[tuple[int, Tally]] = []
     try:
         info = await answered(subscription.consumer_info())

@@ -31,6 +31,7 @@ from contracts.steps import Step
 from contracts.subjects import CONTROL
 from contracts.task import Task
 from shared import VERSION, telemetry
+from shared.addresses import servers
 from shared.audit import Audit
 from shared.bus import Bus
 from shared.cancels import Cancels
@@ -154,7 +155,7 @@ class _Process(Generic[SettingsT]):
         self._ready = False
         self._showing: asyncio.Task[None] | None = None
         self._broker = NatsBroker(
-            stack.nats_url,
+            servers(stack.nats_url),
             name=self._replica,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type]  # nats-py takes fractions of seconds
@@ -195,7 +196,12 @@ class _Process(Generic[SettingsT]):
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
-        bus = Bus.on(await self._broker.connect(), patient=True, accounts=self._stack.accounts)
+        bus = Bus.on(
+            await self._broker.connect(),
+            patient=True,
+            accounts=self._stack.accounts,
+            replicas=self._stack.stream_replicas,
+        )
         await bus.ensure()
         redis = await redis_ready(self._stack.redis_url)
         groups = Groups(redis)

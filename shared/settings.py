@@ -29,6 +29,7 @@ class StackSettings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     nats_url_file: Path | None = None  # a file that holds the address, so that its password stands in no environment
     redis_url_file: Path | None = None
+    stream_replicas: int = Field(default=1, ge=1, le=5)  # of a cluster of NATS servers, how many hold each stream
     accounts: bool = False  # the NATS server has accounts, as `penstock up` and compose.yaml write them
     data: Path = Path(".penstock")
     models: Path | None = None  # a models.yaml in place of the built-in one

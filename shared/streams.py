@@ -26,12 +26,20 @@ async def ensure_stream(js: JetStreamContext, config: StreamConfig) -> None:
         await js.update_stream(config)
 
 
-async def ensure_bucket(js: JetStreamContext, bucket: Bucket) -> None:
-    """Create a bucket where there is none."""
-    if bucket.kind == "kv":
-        await js.create_key_value(KeyValueConfig(bucket.name, history=1, ttl=bucket.ttl_s, direct=True))
-    else:
-        await js.create_object_store(bucket.name, ObjectStoreConfig(bucket=bucket.name, ttl=bucket.ttl_s))
+async def ensure_bucket(js: JetStreamContext, bucket: Bucket, replicas: int = 1) -> None:
+    """Create a bucket, or give the one of this name as many replicas."""
+    try:
+        if bucket.kind == "kv":
+            config = KeyValueConfig(bucket.name, history=1, ttl=bucket.ttl_s, direct=True, replicas=replicas)
+            await js.create_key_value(config)
+        else:
+            config_of_objects = ObjectStoreConfig(bucket=bucket.name, ttl=bucket.ttl_s, replicas=replicas)
+            await js.create_object_store(bucket.name, config_of_objects)
+    except BadRequestError as error:
+        if error.err_code != _STREAM_NAME_IN_USE:
+            raise
+        config_of_stream = (await js.stream_info(backing(bucket))).config
+        await js.update_stream(config_of_stream, num_replicas=replicas)
 
 
 def backing(bucket: Bucket) -> str:
@@ -39,12 +47,13 @@ def backing(bucket: Bucket) -> str:
     return f"{'KV' if bucket.kind == 'kv' else 'OBJ'}_{bucket.name}"
 
 
-def stream_config(stream: Stream) -> StreamConfig:
+def stream_config(stream: Stream, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=stream.name,
         subjects=list(stream.subjects),
         retention=RetentionPolicy.WORK_QUEUE if stream.kind == "workqueue" else RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
+        num_replicas=replicas,
         discard=DiscardPolicy.NEW if stream.refuse_when_full else DiscardPolicy.OLD,
         max_age=stream.max_age_s,
         max_bytes=stream.max_bytes,

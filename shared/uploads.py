@@ -33,9 +33,7 @@ class Uploads:
     async def chunk(self, info: ObjectInfo, sequence: int) -> tuple[int, bytes]:
         """The first chunk of an upload from a sequence of its stream on, and its own. Raises NotFoundError."""
         subject = f"$O.{CLAIMS.name}.C.{info.nuid}"
-        message = await answered(
-            self._js.get_msg(STREAM, seq=max(sequence, 1), subject=subject, direct=True, next=True)
-        )
+        message = await answered(self._js.get_msg(STREAM, seq=max(sequence, 1), subject=subject, next=True))
         return message.seq or 0, message.data or b""
 
     async def read(self, name: str) -> bytes:

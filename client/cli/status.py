@@ -9,10 +9,10 @@ from client.cli.options import Data, Json, NatsUrl, Tenant, address
 from client.cli.screen import Screen, size, table
 from client.cli.session import operate
 from client.client import Penstock
-from client.discovery import shown
 from client.overview import Overview, overview
 from client.stack import find_data, status
 from client.stack.config import SERVICES
+from shared.addresses import shown
 
 app = typer.Typer()
 

@@ -8,8 +8,8 @@ from msgspec.structs import asdict
 
 from client.cli.options import Data, Json
 from client.cli.screen import Screen, seconds
-from client.discovery import shown
 from client.stack import StackInfo, find_data, status, up
+from shared.addresses import shown
 
 app = typer.Typer()
 

@@ -24,11 +24,13 @@ from client.stack.config import MAX_PAYLOAD, MAX_STORE, SERVICES, redis_users
 from client.stack.info import locked
 from client.stack.provision import provision
 from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets, service_user
+from shared.addresses import servers
 from shared.errors import PenstockError
 
 FOLDER = Path("deploy") / "secrets"
 FOLDER_VARIABLE = "PENSTOCK_COMPOSE_SECRETS"
-NATS_VARIABLE = "PENSTOCK_NATS"
+NATS_VARIABLE = "PENSTOCK_NATS"  # host:port of the server, or of several with commas between them
+REPLICAS_VARIABLE = "PENSTOCK_STREAM_REPLICAS"
 _REACH_S = 2.0
 MOUNTED = Path("/run/secrets/secrets.json")
 
@@ -100,6 +102,7 @@ class Compose:
 
     def configure(self, known: Secrets, joining: Collection[str] = ()) -> None:
         accounts = accounts_text(known, joining)
+        self._put("accounts.conf", accounts)  # what servers of a cluster include
         self._put("nats.conf", NATS.format(max_payload=MAX_PAYLOAD, max_store=MAX_STORE, accounts=accounts))
 
     def url(self, user: str, password: str) -> str:
@@ -150,9 +153,9 @@ def tenant_url(tenant: str) -> str:
         ) from None
 
 
-async def _provision(address: str, known: Secrets) -> None:
-    connection = await nats.connect(f"nats://{OPERATOR}:{known.operators[OPERATOR]}@{address}")
-    await provision(connection, known.accounts)
+async def _provision(addresses: str, known: Secrets, replicas: int) -> None:
+    connection = await nats.connect(servers(f"nats://{OPERATOR}:{known.operators[OPERATOR]}@{addresses}"))
+    await provision(connection, known.accounts, replicas)
     await connection.close()
 
 
@@ -166,7 +169,8 @@ def main(arguments: list[str]) -> int:
                 print(f"written: {site.folder}/")
             case ["provision"]:
                 known = msgspec.json.decode(MOUNTED.read_bytes(), type=Secrets)
-                asyncio.run(_provision(os.environ[NATS_VARIABLE], known))
+                replicas = int(os.environ.get(REPLICAS_VARIABLE) or 0)
+                asyncio.run(_provision(os.environ[NATS_VARIABLE], known, replicas))
             case _:
                 raise StackError("expected: secrets | provision")
     except PenstockError as error:

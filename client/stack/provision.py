@@ -8,33 +8,45 @@ from dataclasses import replace
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, ExternalStream, ObjectStoreConfig, StreamConsumerSource, StreamSource
+from nats.js.api import AckPolicy, ConsumerConfig, ExternalStream, StreamConsumerSource, StreamSource
+from nats.js.errors import NotFoundError
 
 from contracts.accounts import COPIES, api, copier, copy, delivered, queue
-from contracts.subjects import BUCKETS, CLAIMS, JOBS, STREAMS, Stream
+from contracts.subjects import BUCKETS, CLAIMS, JOBS, STREAMS, WORK, Stream
 from shared.streams import ensure_bucket, ensure_stream, stream_config
 
 _HEARTBEAT_S = 1.0
 _ON_THEIR_WAY = 1_000
 
 
-async def provision(nc: Client, tenants: Iterable[str]) -> None:
-    """Everything on the server; `nc` is the operator's connection."""
+async def provision(nc: Client, tenants: Iterable[str], replicas: int = 0) -> None:
+    """Everything, on so many servers of a cluster (0: as many as hold WORK now, else one).
+
+    `nc` is the operator's connection.
+    """
     ours = nc.jetstream(timeout=10)
+    replicas = replicas or await _replicas(ours)
     for stream in STREAMS:
         if stream is not JOBS:
-            await ensure_stream(ours, stream_config(stream))
+            await ensure_stream(ours, stream_config(stream, replicas))
     for bucket in BUCKETS:
-        await ensure_bucket(ours, bucket)
+        await ensure_bucket(ours, bucket, replicas)
     for tenant in tenants:
-        await ensure_stream(ours, stream_config(queue(tenant)))
+        await ensure_stream(ours, stream_config(queue(tenant), replicas))
         theirs = nc.jetstream(prefix=api(tenant), timeout=10)
         for stream in COPIES:
-            await _copy(ours, theirs, stream, tenant)
-        await theirs.create_object_store(CLAIMS.name, ObjectStoreConfig(bucket=CLAIMS.name, ttl=CLAIMS.ttl_s))
+            await _copy(ours, theirs, stream, tenant, replicas)
+        await ensure_bucket(theirs, CLAIMS, replicas)
 
 
-async def _copy(ours: JetStreamContext, theirs: JetStreamContext, stream: Stream, tenant: str) -> None:
+async def _replicas(js: JetStreamContext) -> int:
+    try:
+        return (await js.stream_info(WORK.name)).config.num_replicas or 1
+    except NotFoundError:
+        return 1
+
+
+async def _copy(ours: JetStreamContext, theirs: JetStreamContext, stream: Stream, tenant: str, replicas: int) -> None:
     """The consumer is made here, filtered, so that a tenant's account never has to make one on this side."""
     consumer = ConsumerConfig(
         durable_name=copier(tenant),
@@ -51,6 +63,6 @@ async def _copy(ours: JetStreamContext, theirs: JetStreamContext, stream: Stream
         external=ExternalStream(api="source.API", deliver=delivered(stream, tenant)),
         consumer=StreamConsumerSource(copier(tenant), delivered(stream, tenant)),
     )
-    config = stream_config(replace(copy(stream, tenant), max_bytes=-1))  # the account has a limit
+    config = stream_config(replace(copy(stream, tenant), max_bytes=-1), replicas)  # the account has a limit
     config.sources = [source]
     await ensure_stream(theirs, config)
