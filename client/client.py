@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js.errors import NoStreamResponseError, NotFoundError
 
-from client.discovery import connected
+from client.discovery import connected, tls_options
 from client.errors import JobIdInUse, JobRejected, Unreachable
 from client.follow import follow, stored
 from client.submission import ItemLike, new_job_id, submission, token
@@ -63,9 +63,10 @@ class Penstock:
         """Connect; comes back by itself when the connection is lost later. Raises Unreachable."""
         async with connected(nats_url):
             pass  # the first connection fails at once where nobody answers; the one that is kept would try for ever
+        secure = await tls_options(nats_url)
         try:
             nc = await nats.connect(
-                servers(nats_url), max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=_quiet
+                servers(nats_url), max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=_quiet, **secure
             )
         except (NatsError, OSError) as error:
             raise Unreachable(f"NATS at {shown(nats_url)}: {error}") from None

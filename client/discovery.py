@@ -1,9 +1,10 @@
 """NATS service discovery: who is there. A plain request with many answers, so that any client can do the same."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -74,6 +75,20 @@ async def answers(nc: "Client", subject: str, kind: type[T], listen_s: float, en
     return found
 
 
+async def tls_options(url: str) -> dict[str, Any]:
+    """The arguments of `nats.connect` for TLS, by the address and the environment. Raises Unreachable, and what
+    `shared.tls` says of certificates."""
+    if not url.startswith("tls:") and "PENSTOCK_CA_FILE" not in os.environ:
+        return {}
+    from shared.connect import nats_options  # what TLS needs is loaded where it is used
+    from shared.tls import Tls, nats_tls
+
+    try:
+        return nats_options(await nats_tls(url, Tls.from_environment()))
+    except OSError as error:
+        raise Unreachable(f"no NATS server answers at {shown(url)} ({error}); start one with: penstock up") from None
+
+
 @asynccontextmanager
 async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
     """A connection that does not come back by itself; raises Unreachable where nobody answers."""
@@ -87,6 +102,7 @@ async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
         reason = error
 
     try:
+        secure = await tls_options(url)
         nc = await nats.connect(
             servers(url),
             connect_timeout=timeout_s,
@@ -94,6 +110,7 @@ async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
             max_reconnect_attempts=1,  # nats-py takes 0 for "for ever", also here, before the first connection
             reconnect_time_wait=0,
             error_cb=remember,
+            **secure,
         )
     except NoServersError:
         raise Unreachable(f"no NATS server answers at {shown(url)} ({reason}); start one with: penstock up") from None

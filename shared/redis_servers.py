@@ -40,7 +40,7 @@ def redis_client(url: str, **options: Any) -> "Redis":
     del known["host"], known["port"]
     known["ssl"] = known.pop("connection_class", None) is SSLConnection
     asking = {"socket_timeout": _ASK_S, "socket_connect_timeout": _ASK_S}
-    manager: Sentinel | _Primary = _Primary(addresses, known | asking)
+    manager: Sentinel | _Primary = _Primary(addresses, known | options | asking)
     if name:
         manager = Sentinel(addresses, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]  # redis-py's own
     pool = SentinelConnectionPool(name, manager, **known, **options)  # type: ignore[no-untyped-call]  # the same

@@ -18,6 +18,7 @@ import nats.micro
 from faststream import AckPolicy, FastStream
 from faststream.nats import JStream, NatsBroker, NatsMessage
 from faststream.nats.opentelemetry import NatsTelemetryMiddleware
+from faststream.nats.security import NatsSecurity
 from nats.aio.client import Client
 from nats.js.api import DeliverPolicy
 from nats.micro.service import Service as MicroService
@@ -43,6 +44,7 @@ from shared.outcome import Outcome
 from shared.pull import Pull
 from shared.settings import ServiceSettings, StackSettings
 from shared.telemetry import Telemetry
+from shared.tls import NatsTls
 from shared.worker import Worker
 
 log = logging.getLogger("penstock.service")
@@ -93,9 +95,9 @@ class Service(Generic[SettingsT]):
     settings: type[SettingsT]
     build: Build[SettingsT]
 
-    def application(self, settings: SettingsT, stack: StackSettings) -> FastStream:
+    def application(self, settings: SettingsT, stack: StackSettings, secure: NatsTls | None = None) -> FastStream:
         """The FastStream application of one process."""
-        return _Process(settings, stack, self.build).application()
+        return _Process(settings, stack, self.build, secure).application()
 
 
 def service(settings: type[SettingsT], build: Build[SettingsT]) -> Service[SettingsT]:
@@ -124,8 +126,8 @@ def main(described: Service[SettingsT]) -> None:
 
 
 async def _serve(described: Service[SettingsT], settings: SettingsT, stack: StackSettings) -> None:
-    await wait_for_nats(stack.nats_url)
-    await described.application(settings, stack).run(log_level=logging.DEBUG, sleep_time=0.05)
+    secure = await wait_for_nats(stack.nats_url, stack.tls)
+    await described.application(settings, stack, secure).run(log_level=logging.DEBUG, sleep_time=0.05)
 
 
 def _run(coroutine: Awaitable[None]) -> None:
@@ -142,7 +144,9 @@ def _run(coroutine: Awaitable[None]) -> None:
 class _Process(Generic[SettingsT]):
     """One running service: the hooks of its FastStream application."""
 
-    def __init__(self, settings: SettingsT, stack: StackSettings, build: Build[SettingsT]) -> None:
+    def __init__(
+        self, settings: SettingsT, stack: StackSettings, build: Build[SettingsT], secure: NatsTls | None
+    ) -> None:
         self._settings = settings
         self._stack = stack
         self._build = build
@@ -161,6 +165,7 @@ class _Process(Generic[SettingsT]):
             reconnect_time_wait=0.25,  # type: ignore[arg-type]  # nats-py takes fractions of seconds
             reconnected_cb=self._on_reconnect,
             graceful_timeout=DRAIN_S,
+            security=NatsSecurity(ssl_context=secure.context, tls_handshake_first=secure.first) if secure else None,
             middlewares=[NatsTelemetryMiddleware()],
             logger=None,
         )
@@ -203,7 +208,7 @@ class _Process(Generic[SettingsT]):
             replicas=self._stack.stream_replicas,
         )
         await bus.ensure()
-        redis = await redis_ready(self._stack.redis_url)
+        redis = await redis_ready(self._stack.redis_url, self._stack.tls)
         groups = Groups(redis)
         hops = Hops(bus, groups)
         audit = Audit(bus, self._settings.service, self._replica, self._telemetry)

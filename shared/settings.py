@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import PenstockError
+from shared.tls import Tls
 
 SERVICES = ("ingest", "retrieve", "rerank", "route", "generate", "judge", "memory")
 
@@ -30,6 +31,9 @@ class StackSettings(BaseSettings):
     nats_url_file: Path | None = None  # a file that holds the address, so that its password stands in no environment
     redis_url_file: Path | None = None
     stream_replicas: int = Field(default=1, ge=1, le=5)  # of a cluster of NATS servers, how many hold each stream
+    ca_file: Path | None = None  # authorities that sign the servers' certificates (tls://, rediss://, https://)
+    cert_file: Path | None = None  # our certificate and its key, where servers ask for one
+    key_file: Path | None = None
     accounts: bool = False  # the NATS server has accounts, as `penstock up` and compose.yaml write them
     data: Path = Path(".penstock")
     models: Path | None = None  # a models.yaml in place of the built-in one
@@ -37,6 +41,10 @@ class StackSettings(BaseSettings):
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
     metrics_port: int = Field(default=0, ge=0, le=65535)  # where Prometheus finds /metrics; 0: nowhere
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def tls(self) -> Tls:
+        return Tls(self.ca_file, self.cert_file, self.key_file)
 
     @classmethod
     def load(cls) -> Self:

@@ -32,6 +32,7 @@ from services.retrieve.adapters.engines import open_search
 from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
 from services.retrieve.handlers import retrieve
+from shared.tls import Tls
 
 SQUAD = Path(__file__).parents[2].parent / "shared" / "data" / "retrieval" / "squad"
 TENANT = "eval"
@@ -123,7 +124,7 @@ def _beside(data: Path) -> list[QueryRow]:
 
 async def _measure(trial: Trial, console: Console) -> Report:
     with tempfile.TemporaryDirectory(prefix="penstock-eval-") as folder:
-        async with open_search(RetrieveSettings.load(), Path(folder)) as search:
+        async with open_search(RetrieveSettings.load(), Path(folder), Tls.from_environment()) as search:
             await _index(search, trial.early, "indexing", console)
             hard = await _ask(search, trial.hard, "asking what is not there yet", console)
             await _index(search, trial.late, "indexing the rest", console)

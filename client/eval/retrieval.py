@@ -27,6 +27,7 @@ from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
 from services.retrieve.domain import scoring
 from services.retrieve.handlers import retrieve
+from shared.tls import Tls
 
 TENANT = "eval"
 RERANKED = 100
@@ -86,7 +87,7 @@ async def _measure(
 ) -> Report:
     documents = _documents(rows)
     with tempfile.TemporaryDirectory(prefix="penstock-eval-") as folder:
-        async with open_search(settings, Path(folder)) as search:
+        async with open_search(settings, Path(folder), Tls.from_environment()) as search:
             started = time.perf_counter()
             with progress(console, "indexing", len(rows)) as advance:
                 await _index(search, documents, advance)

@@ -29,7 +29,7 @@ PAUSE_S = 5.0
 async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
     """Open the index, take the steps, and follow the log of documents in the background."""
     library = DocumentLog(runtime.bus)
-    async with open_search(runtime.settings, runtime.stack.data) as search:
+    async with open_search(runtime.settings, runtime.stack.data, runtime.stack.tls) as search:
         batch = asyncio.Semaphore(BATCH_AT_ONCE)
         runtime.on(
             Retrieve,

@@ -13,42 +13,51 @@ from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.config import RetrieveSettings
 from services.retrieve.domain.ports import Vectors, Words
 from shared.encoder import Encoder
+from shared.tls import NO_TLS, Tls, check_tls
 
 if TYPE_CHECKING:
     from services.retrieve.adapters.qdrant import Qdrant
 
+_NAMES = {"qdrant": "Qdrant", "opensearch": "OpenSearch"}
+
 
 @asynccontextmanager
-async def open_search(settings: RetrieveSettings, data: Path) -> AsyncIterator[Search]:
+async def open_search(settings: RetrieveSettings, data: Path, tls: Tls = NO_TLS) -> AsyncIterator[Search]:
     """Open the index that the settings describe; what is embedded lies under `<data>/index/`.
 
-    Raises Retryable where a server does not answer or turns the credentials down.
+    Raises Retryable where a server does not answer or turns the credentials down, TlsError where certificates
+    do not do.
     """
     folder = data / "index"
-    vectors, words = engines(settings, folder)
+    for engine, url in (("qdrant", settings.qdrant_url), ("opensearch", settings.opensearch_url)):
+        if engine in (settings.vectors, settings.words):
+            await check_tls(_NAMES[engine], url, tls)
+    vectors, words = engines(settings, folder, tls)
     statistics = Statistics(folder / statistics_name(settings))
     async with opened(Encoder(threads=settings.encoder_threads), statistics, vectors, words) as search:
         yield search
 
 
-def engines(settings: RetrieveSettings, folder: Path) -> tuple[Vectors, Words]:
+def engines(settings: RetrieveSettings, folder: Path, tls: Tls = NO_TLS) -> tuple[Vectors, Words]:
     """The two engines; one thing where both are the same."""
-    vectors = _edge_or_qdrant(settings.vectors, settings, folder)
+    vectors = _edge_or_qdrant(settings.vectors, settings, folder, tls)
     if settings.words == settings.vectors:
         return vectors, vectors
     if settings.words == "opensearch":
         from services.retrieve.adapters.opensearch import OpenSearch  # a third of a second that others need not wait
 
-        return vectors, OpenSearch(settings.opensearch_url, settings.index_name)
-    return vectors, _edge_or_qdrant(settings.words, settings, folder)
+        return vectors, OpenSearch(settings.opensearch_url, settings.index_name, tls=tls)
+    return vectors, _edge_or_qdrant(settings.words, settings, folder, tls)
 
 
-def _edge_or_qdrant(which: Literal["edge", "qdrant"], settings: RetrieveSettings, folder: Path) -> "Edge | Qdrant":
+def _edge_or_qdrant(
+    which: Literal["edge", "qdrant"], settings: RetrieveSettings, folder: Path, tls: Tls
+) -> "Edge | Qdrant":
     if which == "edge":
         return Edge(folder / "edge")
     from services.retrieve.adapters.qdrant import Qdrant  # more than a second that others need not wait
 
-    return Qdrant(settings.qdrant_url, settings.qdrant_key, settings.index_name)
+    return Qdrant(settings.qdrant_url, settings.qdrant_key, settings.index_name, tls=tls)
 
 
 def statistics_name(settings: RetrieveSettings) -> str:

@@ -22,6 +22,7 @@ from services.retrieve.domain.ports import Entry, Level, Scope, WeightedQuery
 from services.retrieve.domain.scoring import B, K
 from shared.errors import Poison, Retryable
 from shared.settings import SettingsError
+from shared.tls import NO_TLS, Tls
 
 Json = dict[str, object]
 
@@ -60,10 +61,11 @@ class OpenSearch:
     """Serves the Protocol Words. Every method raises Retryable where the server does not answer or turns the
     credentials down, and Poison where it refuses a request for good."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, *, tls: Tls = NO_TLS) -> None:
         self._address = address(url)
         self._name = name
-        self._client = AsyncOpenSearch(hosts=[url], timeout=_TIMEOUT_S, max_retries=1)
+        secure: dict[str, Any] = {"ssl_context": tls.context()} if url.startswith("https:") else {}
+        self._client = AsyncOpenSearch(hosts=[url], timeout=_TIMEOUT_S, max_retries=1, **secure)
 
     async def open(self) -> bool:
         """Create the index where there is none. Raises SettingsError where it cannot have its name."""

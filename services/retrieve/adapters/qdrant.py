@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json import JSONDecodeError
+from typing import Any
 
 from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient
@@ -36,6 +37,7 @@ from services.retrieve.domain.ports import Entry, Level, Point, Scope, WeightedQ
 from shared.encoder import DIMENSIONS, Floats
 from shared.errors import Poison, Retryable
 from shared.settings import SettingsError
+from shared.tls import NO_TLS, Tls
 
 DENSE, SPARSE = "dense", "words"
 AT_ONCE = 128
@@ -54,13 +56,14 @@ class Qdrant:
     `url` may be `:memory:`: the client's own engine, for tests.
     """
 
-    def __init__(self, url: str, key: str, collection: str) -> None:
+    def __init__(self, url: str, key: str, collection: str, *, tls: Tls = NO_TLS) -> None:
         self._address = address(url)
         self._collection = collection
+        verify: dict[str, Any] = {"verify": tls.context()} if url.startswith("https:") else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a key over http is the operator's choice
             self._client = AsyncQdrantClient(
-                location=url, api_key=key or None, timeout=_TIMEOUT_S, check_compatibility=False
+                location=url, api_key=key or None, timeout=_TIMEOUT_S, check_compatibility=False, **verify
             )
 
     async def open(self) -> bool:
