@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -75,6 +75,15 @@ async def answers(nc: "Client", subject: str, kind: type[T], listen_s: float, en
     return found
 
 
+async def _blame_tls(url: str, reason: Exception) -> None:
+    """Raises TlsError where a connection failed for want of a certificate of ours."""
+    if url.startswith("tls:") and "authorization" not in str(reason).lower():
+        from shared.tls import Tls, blame_tls
+
+        with suppress(OSError):
+            await blame_tls(url, Tls.from_environment())
+
+
 async def tls_options(url: str) -> dict[str, Any]:
     """The arguments of `nats.connect` for TLS, by the address and the environment. Raises Unreachable, and what
     `shared.tls` says of certificates."""
@@ -113,8 +122,10 @@ async def connected(url: str, timeout_s: int = 2) -> AsyncIterator["Client"]:
             **secure,
         )
     except NoServersError:
+        await _blame_tls(url, reason)
         raise Unreachable(f"no NATS server answers at {shown(url)} ({reason}); start one with: penstock up") from None
     except (Error, OSError, ValueError) as error:
+        await _blame_tls(url, error)
         raise Unreachable(f"NATS at {shown(url)} refuses: {error}") from None
     try:
         yield nc

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import nats
@@ -14,7 +15,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from shared.addresses import servers, shown
 from shared.errors import PenstockError
 from shared.redis_servers import redis_client
-from shared.tls import NO_TLS, NatsTls, Tls, check_tls, nats_tls
+from shared.tls import NO_TLS, NatsTls, Tls, blame_tls, check_tls, nats_tls
 
 log = logging.getLogger("penstock.connect")
 
@@ -47,6 +48,8 @@ async def wait_for_nats(url: str, tls: Tls = NO_TLS) -> NatsTls | None:
         except (NatsError, OSError) as error:
             if "authorization" in str(error).lower():
                 raise WrongCredentials(f"NATS at {shown(url)} refuses the credentials") from None
+            with suppress(OSError):
+                await blame_tls(url, tls)
             _say(tries, f"waiting for NATS at {shown(url)}: start it, or set PENSTOCK_NATS_URL")
         else:
             await connection.close()

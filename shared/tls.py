@@ -23,6 +23,7 @@ SCHEMES = {"tls": 4222, "rediss": 6379, "https": 443}
 """With the port that an address without one means."""
 
 _GREETING_S = 1.0  # a NATS server that has not greeted by then waits for a handshake first
+_WANTED = f"wants a certificate of ours that it knows: set {CERT} and {KEY}"
 _WHY = {
     10: "its certificate has expired: renew it, or set the clock right",
     9: "its certificate does not hold yet: set the clock right",
@@ -91,6 +92,31 @@ async def nats_tls(url: str, tls: Tls, timeout_s: float = 5.0) -> NatsTls | None
     return NatsTls(context, first=not greeting)
 
 
+async def blame_tls(url: str, tls: Tls) -> None:
+    """After a connection to NATS has failed: raises TlsError where the server cuts whoever shows no certificate.
+
+    With TLS 1.3 that comes after the handshake, so only waiting for the server's next word tells.
+    """
+    if urlsplit(url).scheme != "tls":
+        return
+    context = tls.context()
+    host, port, reader, writer = await _reached(url, _GREETING_S)
+    server = f"NATS at {host}:{port}"
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reader.readline(), _GREETING_S)
+        await _shake(server, writer, context, host, _GREETING_S)
+        with suppress(TimeoutError):
+            if not await asyncio.wait_for(reader.read(1), _GREETING_S):
+                raise TlsError(f"{server}: {_WANTED} (it ends the connection)")
+    except ssl.SSLError as error:
+        raise explained(server, error) from None
+    except ConnectionError as error:
+        raise TlsError(f"{server}: {_WANTED} ({error.strerror or error})") from None
+    finally:
+        writer.close()
+
+
 async def check_tls(what: str, url: str, tls: Tls, timeout_s: float = 5.0) -> None:
     """Raises TlsError where the address asks for TLS and the certificates do not do; who does not answer is no fault
     of these."""
@@ -114,7 +140,7 @@ def explained(server: str, error: ssl.SSLError) -> TlsError:
         return TlsError(f"{server}: {_WHY.get(error.verify_code, unknown)} ({error.verify_message})")
     reason = error.reason or str(error)
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason or "HANDSHAKE_FAILURE" in reason:
-        return TlsError(f"{server}: wants a certificate of ours that it knows: set {CERT} and {KEY} ({reason})")
+        return TlsError(f"{server}: {_WANTED} ({reason})")
     return TlsError(f"{server}: does not speak TLS there: look at address and port ({reason})")
 
 
