@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from msgspec import to_builtins
-
 from contracts.item import Message
 from services.generate_gpu.engines.vllm_guard import Guard
+from services.generate_gpu.engines.vllm_prompt import prompt_tokens
 from shared.errors import Retryable
 from shared.models import Model
 from shared.settings import SettingsError
@@ -53,13 +52,8 @@ class Host:
     async def prompt(self, messages: Sequence[Message]) -> list[int]:
         """The tokens of a prompt in the model's own chat template."""
         tokenizer = (await self.engine()).get_tokenizer()
-
-        def tokens() -> list[int]:
-            turns: Any = to_builtins(list(messages))
-            found = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=False)
-            return list(found)
-
-        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokens)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokenizing, prompt_tokens, tokenizer, messages)
 
     async def close(self) -> None:
         async with self._opening:
