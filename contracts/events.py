@@ -2,7 +2,7 @@
 
 from msgspec import Struct, field
 
-from contracts.item import Usage
+from contracts.item import Message, Usage
 
 
 class Hop(Struct, frozen=True, omit_defaults=True):
@@ -23,7 +23,7 @@ class Hop(Struct, frozen=True, omit_defaults=True):
     model: str = ""
     prompt: str = ""
     passages: int = 0
-    truncated: int = 0
+    truncated: int = 0  # render: passages, turns and parts that did not fit the model's window, over the items
     usage: Usage = Usage()
     error: str = ""
     replica: str = ""
@@ -53,6 +53,17 @@ class Replica(Struct, frozen=True, omit_defaults=True):
     load: int = 0  # calls that it has taken, those that wait in its engine included
     slots: int = 1  # calls that it makes progress with at the same time
     prefixes: list[str] = field(default_factory=list)  # keys of those it has seen last, newest first, at most 64
+    v: int = 1
+
+
+class Warm(Struct, frozen=True, omit_defaults=True):
+    """`warm.<replica>`: compute how a new version of a prompt begins, before questions come with it; not stored."""
+
+    tenant: str
+    model: str
+    prompt: str  # name@version
+    prefix: str  # what route calls the beginning, within its tenant
+    messages: list[Message]
     v: int = 1
 
 

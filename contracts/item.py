@@ -214,6 +214,7 @@ class Item(Struct, frozen=True, omit_defaults=True):
     verdict: Verdict | None = None
     failure: Failure | None = None
     usage: Usage = Usage()
+    session: Usage | None = None  # what all turns of its session have used, this one included
 
     @property
     def question(self) -> str:

@@ -52,6 +52,7 @@ class ItemResult(Struct, frozen=True, omit_defaults=True):
     document: IndexedDocument | None = None
     usage: Usage = Usage()
     job: str = ""  # set where the result travels alone, as the reply to an ask
+    session: Usage | None = None  # what all turns of its session have used, this one included
 
 
 class JobOpened(Struct, frozen=True, omit_defaults=True):

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts import subjects
 from contracts.documents import Document
-from contracts.events import Advisory, Cancel, Hop, Replica
+from contracts.events import Advisory, Cancel, Hop, Replica, Warm
 from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
 from contracts.steps import AnyStep, Step
@@ -175,6 +175,7 @@ BETWEEN_SERVICES = (
         encoding="msgpack",
     ),
     Contract(Replica, subjects.replica("{replica}"), owner="generate", readers="services", encoding="json"),
+    Contract(Warm, subjects.warm("{replica}"), owner="route", readers="services", encoding="json"),
     Contract(
         DeadLetter,
         _named(subjects.dead("*"), "service"),

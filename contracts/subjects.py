@@ -127,6 +127,11 @@ def replica(name: str) -> str:
     return f"$KV.{REPLICAS.name}.{name}"
 
 
+def warm(replica: str) -> str:
+    """What a replica is to compute before questions come; core NATS."""
+    return f"warm.{replica}"
+
+
 def schedule(group: str) -> str:
     return f"schedules.{group}"
 

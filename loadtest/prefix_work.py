@@ -15,7 +15,7 @@ from services.generate_gpu.domain.salt import salt
 from services.generate_gpu.engines.vllm import Vllm
 from services.route.domain.prefix import prefix_key
 from services.route.domain.prompts import Prompt
-from services.route.domain.render import render
+from services.route.domain.render import beginning, render
 from services.route.domain.replicas import Candidate, pick
 
 WORDS = """
@@ -117,7 +117,8 @@ def ask(
     item = Item(n=0, input=Input(question=question, variables={"manual": text}), history=list(history))
     rendered = render(item, prompt, Options(max_tokens=max_tokens), window)
     request = CompletionRequest(rendered.messages, max_tokens=max_tokens, salt=salt(tenant, rendered.prompt))
-    return Ask(tenant, request, prefix_key("bench", prompt, rendered.messages).of(tenant))
+    key = prefix_key("bench", prompt, beginning(item, prompt, Options())).of(tenant)
+    return Ask(tenant, request, key)
 
 
 async def send(one: Ask, replica: Replica) -> Seen:

@@ -16,6 +16,7 @@ from contracts.task import Task
 from shared.bus import Bus
 from shared.delivery import Delivery
 from shared.errors import PenstockError
+from shared.outcome import truncated
 from shared.telemetry import LANE, MODEL, Telemetry, failed, trace_id
 
 
@@ -94,6 +95,7 @@ class Audit:
             failed=sum(1 for item in after if not item.alive),
             prompt=next((item.prompt for item in after if item.prompt), ""),
             passages=sum(len(item.passages) for item in after),
+            truncated=sum(truncated(item) for item in after) if name == "render" else 0,
             replica=self.replica,
             ttft_ms=ttft,
             engine_queue_ms=waited,

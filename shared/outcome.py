@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from contracts.item import Item
 from contracts.steps import AnyStep, Merge
 
+TRUNCATED = "truncated="
+"""The note of an item whose prompt had to leave out or cut so many passages, turns and parts."""
+
 
 @dataclass(frozen=True)
 class Advance:
@@ -39,3 +42,8 @@ class Finished:
 
 
 Outcome = Advance | Spread | Finished
+
+
+def truncated(item: Item) -> int:
+    """How many passages, turns and parts the last prompt had to leave out or cut."""
+    return next((int(note.removeprefix(TRUNCATED)) for note in item.notes[-1:] if note.startswith(TRUNCATED)), 0)

@@ -21,6 +21,7 @@ def item_result(item: Item, job: str = "") -> ItemResult:
         document=item.document if item.alive else None,
         usage=item.usage,
         job=job,
+        session=item.session if item.alive else None,
     )
 
 

@@ -103,6 +103,8 @@ def show(screen: Screen, result: ItemResult, took_s: float, first_s: float | Non
             screen.say(f"{result.verdict.check}: not passed: {'; '.join(result.verdict.findings)}", "yellow")
     first = f" (first words after {seconds(first_s)})" if first_s is not None else ""
     screen.say(f"{usage(result.usage)} · {seconds(took_s)}{first} · job {result.job}", "dim")
+    if result.session:
+        screen.say(f"the session so far: {usage(result.session)} in {result.session.calls} calls", "dim")
 
 
 def _show_quotes(screen: Screen, answer: Answer) -> None:

@@ -34,11 +34,11 @@ _UPLOADS = tuple(
 )
 _PUBLISHED_BY = {
     "ingest": ("documents.>", "$O.library.>", *_UPLOADS),
-    "route": ("asks.*.*", f"{api('*')}.STREAM.PURGE.RESULTS", *_UPLOADS),
+    "route": ("asks.*.*", "warm.*", f"{api('*')}.STREAM.PURGE.RESULTS", *_UPLOADS),
     "generate": ("tokens.>", "$KV.replicas.*"),
 }
 _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
-_SUBSCRIBED_BY = {"route": ("ask.*.*", "$KV.replicas.*")}
+_SUBSCRIBED_BY = {"route": ("ask.*.*", "$KV.replicas.*"), "generate": ("warm.*",)}
 
 _READ = ("RESULTS", "EVENTS", UPLOADS)
 _CALLS = (

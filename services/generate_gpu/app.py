@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from nats.micro.service import Service as MicroService
@@ -11,8 +11,9 @@ from contracts.steps import Generate
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.adapters.register import Register
 from services.generate_gpu.adapters.tokens import NatsTokens
+from services.generate_gpu.adapters.warming import Warming
 from services.generate_gpu.config import GenerateSettings
-from services.generate_gpu.domain.completion import Engine, Starting
+from services.generate_gpu.domain.completion import Engine, Keeping, Starting
 from services.generate_gpu.domain.load import Load
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
@@ -35,7 +36,7 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         tries=runtime.settings.attempts,
         cancelled=runtime.cancels.reason,
     )
-    keeping = [model.name for model in catalogue.models if model.engine == "vllm"]
+    keeping = {name: engine for name, engine in engines.items() if isinstance(engine, Keeping)}
     if keeping:
         register(runtime, keeping, workshop.load)
     await asyncio.gather(*(engine.start() for engine in engines.values() if isinstance(engine, Starting)))
@@ -44,15 +45,18 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
     await asyncio.gather(*(engine.close() for engine in engines.values()))
 
 
-def register(runtime: Runtime[GenerateSettings], models: Sequence[str], load: Load) -> None:
+def register(runtime: Runtime[GenerateSettings], engines: Mapping[str, Keeping], load: Load) -> None:
     """Let route send prompts to this replica by name: these models keep prefixes in this process."""
-    place = Register(runtime.worker, uuid.uuid4().hex[:8], models, runtime.settings.prefix_slots, load)
+    name = uuid.uuid4().hex[:8]
+    place = Register(runtime.worker, name, list(engines), runtime.settings.prefix_slots, load)
+    warming = Warming(runtime.bus.nc, name, engines, load)
 
     async def begin(_: MicroService) -> None:
+        await warming.open()
         await place.open()
 
     runtime.when_started(begin)
-    runtime.leaving.append(place.close)
+    runtime.leaving += [place.close, warming.close]
 
 
 def open_engines(catalogue: Catalogue, settings: GenerateSettings) -> dict[str, Engine]:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from contracts.item import Item, Message
+from contracts.item import Item, Message, Usage
 from contracts.subjects import TOKEN
 from shared.errors import ItemError
 
@@ -19,6 +19,7 @@ class Turn(Struct, frozen=True, omit_defaults=True):
 
     question: str
     answer: str = ""
+    usage: Usage = Usage()  # of the item that it was
 
 
 def session_of(tenant: str, name: str) -> Session:
@@ -37,7 +38,7 @@ def turn_of(item: Item) -> Turn | None:
     question = item.input.question.strip()
     if not item.alive or not question or item.answer is None:
         return None
-    return Turn(question, "" if item.answer.mode == "refused" else item.answer.text)
+    return Turn(question, "" if item.answer.mode == "refused" else item.answer.text, item.usage)
 
 
 def messages(turns: list[Turn]) -> list[Message]:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from contracts.item import Item
+from contracts.item import Item, Usage
 from contracts.steps import Recall
 from contracts.task import Task
 from services.memory.domain import Session, Turn, messages, session_of, turn_of
@@ -23,6 +23,9 @@ class Sessions(Protocol):
     async def append(self, session: Session, turns: Sequence[tuple[str, Turn]]) -> int:
         """Add turns, each with an id; those whose id was there before change nothing. Returns how many were added."""
 
+    async def used(self, session: Session) -> Usage:
+        """What all its turns have used, those that are kept no more included."""
+
 
 async def recall(task: Task, step: Recall, sessions: Sessions) -> list[Item]:
     """Every item with the last turns of the job's session as its history."""
@@ -37,7 +40,10 @@ async def recall(task: Task, step: Recall, sessions: Sessions) -> list[Item]:
 
 
 async def remember(task: Task, sessions: Sessions) -> list[Item]:
-    """Append each item's turn to the job's session. A task that is taken twice is remembered once."""
+    """Append each item's turn to the job's session, and note what the session has used so far.
+
+    A task that is taken twice is remembered once.
+    """
     if not task.options.session:
         return list(task.items)
     try:
@@ -47,7 +53,8 @@ async def remember(task: Task, sessions: Sessions) -> list[Item]:
     turns = [(f"{task.id}.{item.n}", turn) for item in task.items if (turn := turn_of(item))]
     if turns:
         await sessions.append(session, turns)
-    return list(task.items)
+    used = await sessions.used(session)
+    return [replace(item, session=used) for item in task.items] if used.calls else list(task.items)
 
 
 def _failed(task: Task, error: ItemError) -> list[Item]:

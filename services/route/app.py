@@ -18,10 +18,11 @@ from services.route.adapters.paces import Paces
 from services.route.adapters.redis_watch import RedisWatch
 from services.route.adapters.replicas import Replicas
 from services.route.adapters.reports import Reports
+from services.route.adapters.rollout import Rollout
 from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
 from services.route.domain.patterns import load_patterns
-from services.route.domain.prompts import load_prompts
+from services.route.domain.prompts import FOLDER, load_prompts
 from shared.bus import Bus
 from shared.models import load_catalogue
 from shared.service import Runtime, main, service
@@ -30,7 +31,7 @@ from shared.service import Runtime, main, service
 @asynccontextmanager
 async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     settings = runtime.settings
-    patterns, prompts = load_patterns(), load_prompts()
+    patterns, prompts = load_patterns(), load_prompts(settings.prompts or FOLDER)
     catalogue = load_catalogue(runtime.stack.models)
     paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
     opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
@@ -40,7 +41,8 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     asks = Asks(Bus.on(runtime.bus.nc, accounts=runtime.bus.accounts))
 
     replicas = Replicas(runtime.bus)
-    runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue, replicas.choose))
+    ready = Rollout(replicas).ready
+    runtime.on(Render, lambda task, step: handlers.render(task, step, prompts, catalogue, replicas.choose, ready))
     runtime.on(Decide, lambda task, step: handlers.decide(task, step, patterns))
     runtime.on(Scatter, lambda task, step: handlers.scatter(task, step, settings.shard_size))
     runtime.on(Open, windows.go_on)

@@ -1,5 +1,6 @@
 """Settings of route: `PENSTOCK_ROUTE_…`."""
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
@@ -23,6 +24,8 @@ class RouteSettings(ServiceSettings):
     window_shards: int = Field(default=128, ge=2)  # shards of a large job that are on their way at the same time
     interactive_deadline_s: float = Field(default=300.0, gt=0)  # for jobs that name none
     batch_deadline_s: float = Field(default=24 * 3600.0, gt=0)
+
+    prompts: Path | None = None  # a folder of prompts in place of the built-in one
 
     @property
     def cut(self) -> Cut:

@@ -1,7 +1,7 @@
 """What route does with tasks: render, decide, scatter, report."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -14,8 +14,9 @@ from services.route.domain import spreading
 from services.route.domain.patterns import Patterns
 from services.route.domain.prefix import prefix_key
 from services.route.domain.prompts import Prompt, Prompts
-from services.route.domain.render import Target, aimed
+from services.route.domain.render import Target, aimed, beginning
 from services.route.domain.render import render as rendered
+from services.route.domain.rollout import Change, beginning_of
 from shared.errors import ItemError
 from shared.models import Catalogue
 from shared.outcome import Advance, Outcome
@@ -35,23 +36,61 @@ def anybody(model: str, key: str, calls: int, /) -> str:
     return ""
 
 
-async def render(task: Task, step: Render, prompts: Prompts, catalogue: Catalogue, choose: Choose = anybody) -> Outcome:
+Ready = Callable[[Change], Awaitable[bool]]
+"""Says whether questions go out with a new version of a prompt yet."""
+
+
+async def at_once(change: Change) -> bool:
+    """A new version goes live as soon as it is there."""
+    return True
+
+
+async def render(
+    task: Task,
+    step: Render,
+    prompts: Prompts,
+    catalogue: Catalogue,
+    choose: Choose = anybody,
+    ready: Ready = at_once,
+) -> Outcome:
     """Choose the model, render the prompt, and aim the next Generate at the model and the replica that knows it."""
     model = catalogue.get(step.model or task.options.model)
-    prompt = prompts.get(step.prompt)
+    prompt = await _version(task, step, prompts, model.name, ready)
     items = []
     for item in task.items:
         items.append(_render_one(item, prompt, task, model.context))
         await TURNS.give_way(task.lane)
     rest: list[AnyStep] = task.steps[1:]
-    key = _shared_key(items, prompt, model.name, task.tenant)
+    key = _shared_key(items, prompt, model.name, task)
     target = Target(model.name, choose(model.name, key, len(items)) if key else "", key)
     return Advance(items, aimed(rest, prompt, target), skip=len(rest))
 
 
-def _shared_key(items: Sequence[Item], prompt: Prompt, model: str, tenant: str) -> str:
+async def _version(task: Task, step: Render, prompts: Prompts, model: str, ready: Ready) -> Prompt:
+    """The prompt that a name means: its newest version, or the one before while the newest is being warmed."""
+    prompt, before = prompts.get(step.prompt), prompts.before(step.prompt)
+    item = next((item for item in task.items if item.alive), None)
+    if before is None or item is None:
+        return prompt
+    try:
+        new, old = (beginning(item, version, task.options) for version in (prompt, before))
+    except ItemError:
+        return prompt  # rendering says what is missing
+    change = Change(
+        tenant=task.tenant,
+        model=model,
+        prompt=prompt.ref,
+        key=prefix_key(model, prompt, new).of(task.tenant),
+        before=prefix_key(model, before, old).of(task.tenant),
+        messages=beginning_of(*new),
+    )
+    return prompt if await ready(change) else before
+
+
+def _shared_key(items: Sequence[Item], prompt: Prompt, model: str, task: Task) -> str:
     """The prefix key of a shard: that of most of its prompts."""
-    keys = Counter(prefix_key(model, prompt, item.messages).of(tenant) for item in items if item.alive)
+    begun = [beginning(item, prompt, task.options) for item in items if item.alive]
+    keys = Counter(prefix_key(model, prompt, one).of(task.tenant) for one in begun)
     return keys.most_common(1)[0][0] if keys else ""
 
 

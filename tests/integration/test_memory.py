@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from servers import free_port, start_redis
 
-from contracts.item import Answer, Failure, Input, Item, Message
+from contracts.item import Answer, Failure, Input, Item, Message, Usage
 from contracts.job import Options
 from contracts.steps import Recall
 from contracts.task import Task
@@ -15,6 +16,7 @@ from services.memory.adapters.sessions import MemorySessions, RedisSessions
 from services.memory.domain import Session, Turn
 from services.memory.handlers import Sessions, recall, remember
 from shared.errors import Retryable
+from shared.results import item_result
 
 pytestmark = pytest.mark.servers
 
@@ -120,7 +122,7 @@ async def test_a_session_is_forgotten_some_time_after_its_last_turn(redis: "Redi
 
     await sessions.append(CHAT, [("b", turn(2))])
 
-    assert len(keys) == 2
+    assert len(keys) == 2, "turns that used nothing have no sums"
     assert all([await redis.ttl(key) > 90 for key in keys])
 
 
@@ -162,6 +164,19 @@ async def test_every_item_of_a_shard_is_remembered_once_however_often_it_comes(s
     await remember(shard, sessions)
 
     assert await sessions.last(CHAT, 20) == [Turn("First?", "One."), Turn("Second?", "Two.")]
+
+
+async def test_a_session_knows_what_its_turns_have_used(sessions: Sessions) -> None:
+    used = Usage(prompt_tokens=900, cached_tokens=600, completion_tokens=20, calls=1, cost_usd=0.002)
+    for n in range(25):
+        shard = task(replace(answered(f"{n}?", Answer("Yes.")), usage=used), id=f"acme/j{n}/0")
+        (item,) = await remember(shard, sessions)
+        await remember(shard, sessions)
+    assert item.session is not None
+    assert (item.session.calls, item.session.prompt_tokens, item.session.cached_tokens) == (25, 22_500, 15_000)
+    assert item.session.cost_usd == pytest.approx(0.05)
+    assert item_result(item).session == item.session
+    assert await sessions.used(Session("other", "chat-1")) == Usage()
 
 
 async def test_of_a_refusal_only_the_question_is_remembered(sessions: Sessions) -> None:

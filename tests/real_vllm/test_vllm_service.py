@@ -1,84 +1,27 @@
 """Two generate services with real engines and one route: the whole way of a question, and the death of a replica."""
 
 import asyncio
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
 from servers import start_nats, start_redis
 
 from client.client import Penstock
-from contracts import subjects
-from contracts.events import Hop, Replica
+from contracts.events import Hop
 from contracts.item import Input
-from contracts.job import Options, ShardResult, TokenDelta
+from contracts.job import Options
+from real_vllm.running import MANUAL, Stack, kill, running, until
+from services.route.domain.prompts import FOLDER
 
 pytestmark = [pytest.mark.vllm, pytest.mark.servers, pytest.mark.timeout(400)]
 
-MANUAL = " ".join(f"Section {n}: in case {n} somebody is told about it." for n in range(40))
-_START_S = 240.0
-
-CATALOGUE = """\
-models:
-  - name: house
-    engine: vllm
-    id: {id}
-    context: 2048
-    default: true
-    settings: {{enforce_eager: true, block_size: 32, dtype: float32}}
-"""
-
-
-@dataclass
-class Stack:
-    """Servers, processes, and what the replicas have said last."""
-
-    url: str
-    processes: dict[str, "subprocess.Popen[bytes]"]
-    penstock: Penstock
-    replicas: dict[str, Replica]
-
-    async def ask(self, question: str, tenant: str = "default") -> tuple[ShardResult, Hop, list[TokenDelta]]:
-        """A question on the manual: its result, generate's record of it, and its stream."""
-        deltas: list[TokenDelta] = []
-        hops: list[Hop] = []
-
-        async def hear(message: Msg) -> None:
-            hop = msgspec.json.decode(message.data, type=Hop)
-            hops.extend([hop] if hop.step == "generate" else [])
-
-        async def read(message: Msg) -> None:
-            deltas.append(msgspec.json.decode(message.data, type=TokenDelta))
-
-        nc = self.penstock.nc
-        heard = await nc.subscribe(f"events.{tenant}.*", cb=hear)
-        streams = await nc.subscribe(f"tokens.{tenant}.*.*", cb=read)
-        penstock = Penstock(nc, tenant)
-        item = Input(question=question, variables={"manual": MANUAL})
-        options = Options(prompt="policy", max_tokens=12, stream=True)
-        receipt = await penstock.submit("direct", [item], options, lane="interactive")
-        result = await self.result(tenant, receipt.job)
-        await until(lambda: bool(hops) and bool(deltas) and bool(deltas[-1].finish_reason))
-        await heard.unsubscribe()
-        await streams.unsubscribe()
-        return result, hops[0], deltas
-
-    async def result(self, tenant: str, job: str) -> ShardResult:
-        for _ in range(1200):
-            message = await self.penstock.bus.last(subjects.RESULTS, subjects.result(tenant, job, 0))
-            if message is not None:
-                return msgspec.json.decode(message.data or b"", type=ShardResult)
-            await asyncio.sleep(0.1)
-        raise AssertionError(f"no result of {job} within two minutes")
+CHART = " ".join(f"Day {n}: the knee is measured, the range of motion is {60 + n} degrees." for n in range(40))
 
 
 @pytest.fixture(scope="module")
@@ -93,54 +36,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
 async def stack(
     servers: tuple[str, str], folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Stack]:
-    nats_url, redis_url = servers
-    place = tmp_path_factory.mktemp("stack")
-    (place / "models.yaml").write_text(CATALOGUE.format(id=folder / "tiny"), encoding="utf-8")
-    environment = {
-        **os.environ, "PENSTOCK_NATS_URL": nats_url, "PENSTOCK_REDIS_URL": redis_url,
-        "PENSTOCK_MODELS": str(place / "models.yaml"), "PENSTOCK_DATA": str(place),
-        "PENSTOCK_GENERATE_ACK_WAIT_S": "120",
-    }  # fmt: skip
-    processes = {}
-    for name, module in (("route", "route"), ("one", "generate_gpu"), ("two", "generate_gpu")):
-        with (place / f"{name}.log").open("wb") as log:
-            processes[name] = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs yet
-                [sys.executable, "-m", f"services.{module}.app"], env=environment, stdout=log, stderr=log
-            )
-    penstock = await Penstock.connect(nats_url)
-    replicas: dict[str, Replica] = {}
-
-    async def hear(message: Msg) -> None:
-        if message.data:
-            replica = msgspec.json.decode(message.data, type=Replica)
-            replicas[replica.name] = replica
-
-    await penstock.nc.subscribe(subjects.replica("*"), cb=hear)
-    try:
-        async with asyncio.timeout(_START_S):
-            while len(replicas) < 2:  # noqa: ASYNC110 - they say so themselves, a callback hears it
-                await asyncio.sleep(0.2)
-        yield Stack(nats_url, processes, penstock, replicas)
-    finally:
-        await penstock.close()
-        for process in processes.values():
-            kill(process)
-
-
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    """kill -9; the engine's own processes end with it, or their memory would be lost to the next."""
-    if process.poll() is None:
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        _, left = psutil.wait_procs(children, timeout=20)
-        assert left == []
-    process.wait(10)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not true():  # noqa: ASYNC110 - what is waited for has no events
-            await asyncio.sleep(0.05)
+    async with running(*servers, folder, tmp_path_factory.mktemp("stack")) as opened:
+        yield opened
 
 
 async def test_a_question_streams_and_its_time_to_first_token_counts_from_its_submission(stack: Stack) -> None:
@@ -164,6 +61,42 @@ async def test_follow_ups_meet_the_replica_that_knows_the_manual_and_tenants_do_
     assert all(tokens > 500 for tokens in cached[1:])
     other, _, _ = await stack.ask("Question 0?", tenant="globex")
     assert other.items[0].usage.cached_tokens == 0
+
+
+async def test_five_follow_ups_on_one_chart_compute_it_once(stack: Stack) -> None:
+    """Pattern 1: a chart comes with every question of a session, and stands before the session's turns."""
+    options = Options(session="chart-1", max_tokens=8)
+    questions = [f"What was measured on day {n}?" for n in range(5)]
+    found = [await stack.one("direct", Input(question=asked, context=CHART), options, "clinic") for asked in questions]
+    first, *rest = [one.usage for one in found]
+    assert first.cached_tokens == 0
+    assert all(used.cached_tokens > 0.85 * first.prompt_tokens for used in rest)
+    whole = found[-1].session
+    assert whole is not None
+    assert whole.calls == 5
+    assert whole.cached_tokens == sum(used.cached_tokens for used in rest)
+
+
+async def test_a_new_version_of_a_prompt_goes_live_warm(stack: Stack, tmp_path: Path) -> None:
+    """Route is started again with a second version: it answers with the first until the replica knows the second."""
+    item, options = Input(question="Who is told?", variables={"manual": MANUAL}), Options(prompt="policy", max_tokens=8)
+    await stack.one("direct", item, options, "rollout")
+    shutil.copytree(FOLDER, tmp_path / "prompts")
+    shutil.copytree(tmp_path / "prompts/policy/1", tmp_path / "prompts/policy/2")
+    system = tmp_path / "prompts/policy/2/system.md"
+    system.write_text("Answer in one sentence.\n" + system.read_text(encoding="utf-8"), encoding="utf-8")
+    kill(stack.processes["route"])
+    stack.start("route", "route", PENSTOCK_ROUTE_PROMPTS=str(tmp_path / "prompts"))
+    await asyncio.sleep(4)  # a route that has just been started has not heard all replicas yet
+    answers = []
+    while len(answers) < 60 and (not answers or answers[-1][0] == "policy@1"):
+        done = await stack.one("direct", item, options, "rollout")
+        assert done.answer is not None
+        answers.append((done.answer.prompt, done.usage.cached_tokens))
+    versions = [version for version, _ in answers]
+    assert versions == [*["policy@1"] * (len(answers) - 1), "policy@2"]
+    assert len(answers) > 1
+    assert all(cached > 500 for _, cached in answers), "nobody waited for a manual to be computed"
 
 
 async def test_questions_of_a_replica_that_dies_are_answered_by_the_other(stack: Stack) -> None:

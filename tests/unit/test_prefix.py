@@ -12,7 +12,7 @@ from contracts.item import Input, Item, Message, Passage
 from contracts.job import Options
 from services.route.domain.prefix import PrefixKey, prefix_key
 from services.route.domain.prompts import PromptError, load_prompts
-from services.route.domain.render import render
+from services.route.domain.render import beginning, render
 from services.route.domain.replicas import Candidate, pick, preference
 
 PROMPTS = load_prompts()
@@ -22,18 +22,21 @@ names = st.lists(st.text("abcdef0123456789", min_size=1, max_size=8), min_size=1
 loads = st.lists(st.integers(0, 50), min_size=8, max_size=8)
 
 
-def policy(question: str, manual: str = "Leave: 30 days.", history: tuple[str, ...] = ()) -> list[Message]:
+def policy(question: str, manual: str = "Leave: 30 days.", history: tuple[str, ...] = ()) -> Item:
     item = Item(n=0, input=Input(question=question, variables={"manual": manual}))
-    item = replace(item, history=[Message("user", turn) for turn in history])
-    return render(item, PROMPTS.get("policy"), Options(), 8192).messages
+    return replace(item, history=[Message("user", turn) for turn in history])
 
 
-def key(messages: list[Message], model: str = "house", prompt: str = "policy") -> PrefixKey:
-    return prefix_key(model, PROMPTS.get(prompt), messages)
+def shown(item: Item, prompt: str = "policy") -> list[Message]:
+    return render(item, PROMPTS.get(prompt), Options(), 8192).messages
+
+
+def key(item: Item, model: str = "house", prompt: str = "policy") -> PrefixKey:
+    return prefix_key(model, PROMPTS.get(prompt), beginning(item, PROMPTS.get(prompt), Options()))
 
 
 def test_the_manual_stands_first_and_the_question_last() -> None:
-    one, other = policy("How many?", history=("Hello",)), policy("Who?", history=("Hello",))
+    one, other = shown(policy("How many?", history=("Hello",))), shown(policy("Who?", history=("Hello",)))
     assert "Leave: 30 days." in one[0].content
     assert one[:-1] == other[:-1]
     assert one[-1].content.endswith("Question: How many?")
@@ -45,11 +48,11 @@ def test_the_key_does_not_depend_on_question_and_history(question: str, earlier:
 
 
 def test_the_key_depends_on_model_version_and_system_message() -> None:
-    messages = policy("How many?")
+    item = policy("How many?")
     keys = {
-        key(messages),
-        key(messages, model="other"),
-        key(messages, prompt="direct"),
+        key(item),
+        key(item, model="other"),
+        key(item, prompt="direct"),
         key(policy("How many?", "Leave: 31.")),
     }
     assert len(keys) == 4
@@ -65,9 +68,49 @@ def test_tenants_have_keys_of_their_own() -> None:
 def test_passages_do_not_move_the_key() -> None:
     item = Item(n=0, input=Input(question="How many?"))
     with_passage = replace(item, passages=[Passage("a#0", "a", "A", "thirty")])
-    rag = PROMPTS.get("rag")
-    keys = {prefix_key("m", rag, render(one, rag, Options(), 8192).messages) for one in (item, with_passage)}
-    assert len(keys) == 1
+    assert key(item, prompt="rag") == key(with_passage, prompt="rag")
+
+
+def chart(question: str, *earlier: str, text: str = "Chart: ACL repaired on 3 May.") -> Item:
+    """A question on a chart in a session: each earlier one has its answer."""
+    turns = [turn for said in earlier for turn in (Message("user", said), Message("assistant", "Yes."))]
+    return replace(Item(n=0, input=Input(question=question, context=text)), history=turns)
+
+
+@pytest.mark.parametrize("prompt", ["direct", "policy", "rag", "reflect-draft", "vendor-risk-draft"])
+def test_follow_ups_on_one_chart_begin_with_it(prompt: str) -> None:
+    items = [chart("One?"), chart("Two?", "One?"), chart("Three?", "One?", "Two?")]
+    items = [replace(item, input=replace(item.input, variables={"manual": "M"})) for item in items]
+    prompts = [shown(item, prompt) for item in items]
+    for messages in prompts:
+        assert messages[0] == prompts[0][0]
+        assert messages[1].content.index("ACL repaired") < messages[1].content.index("One?")
+        assert sum("ACL repaired" in message.content for message in messages) == 1
+        assert [message.role for message in messages[1:]] == ["user", "assistant"] * (len(messages) // 2 - 1) + ["user"]
+    assert len({key(item, prompt=prompt) for item in items}) == 1
+
+
+def test_all_of_a_question_on_a_chart_is_the_beginning_of_the_next() -> None:
+    first, second = shown(chart("One?"), "direct"), shown(chart("Two?", "One?"), "direct")
+    assert second[: len(first)] == first
+
+
+def test_another_chart_has_another_key() -> None:
+    assert key(chart("One?"), prompt="direct") != key(chart("One?", text="Chart: none."), prompt="direct")
+
+
+def test_material_comes_first_where_the_oldest_question_has_been_left_out() -> None:
+    item = replace(chart("Two?"), history=[Message("assistant", "Yes.")])
+    assert [message.role for message in shown(item, "direct")] == ["system", "user", "assistant", "user"]
+
+
+def test_material_that_moves_with_the_question_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "mine" / "1"
+    place.mkdir(parents=True)
+    for name, text in {"system": "S", "user": "Go.", "material": "{{ passages }}"}.items():
+        (place / f"{name}.md").write_text(text, encoding="utf-8")
+    with pytest.raises(PromptError, match=r"material\.md: 'passages' differs from question to question"):
+        load_prompts(tmp_path)
 
 
 def test_a_system_prompt_that_moves_with_the_question_is_refused(tmp_path: Path) -> None:

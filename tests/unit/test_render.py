@@ -11,9 +11,10 @@ from contracts.item import Answer, Failure, Input, Item, Message, Part, Passage
 from contracts.job import Options
 from contracts.steps import Generate, Judge, Render
 from services.route.domain.prompts import PromptError, Prompts, load_prompts
-from services.route.domain.render import Target, aimed, render, times_rendered, truncated
+from services.route.domain.render import Target, aimed, render, times_rendered
 from services.route.domain.window import MARGIN, tokens_of
 from shared.errors import ItemError, Rejected
+from shared.outcome import truncated
 
 PROMPTS = load_prompts()
 ROOMY = 1_000_000

@@ -63,6 +63,14 @@ class Starting(Protocol):
         """Be ready for calls. Raises Retryable where it cannot."""
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """An engine that keeps what it has computed of prompts."""
+
+    async def warm(self, request: CompletionRequest) -> None:
+        """Compute the messages, so that prompts that begin with them find that done. Raises as `complete` does."""
+
+
 def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "") -> CompletionRequest:
     """What an item asks of an engine at this step."""
     return CompletionRequest(

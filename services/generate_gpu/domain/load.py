@@ -19,14 +19,22 @@ class Load:
     def prefixes(self) -> list[str]:
         return list(reversed(self._prefixes))[:_SHOWN]
 
+    def known(self, prefix: str) -> bool:
+        """Whether the prefix of this key has been seen, and nothing newer has pushed it out."""
+        return prefix in self._prefixes
+
+    def holds(self, prefix: str) -> None:
+        """The prefix of this key has been computed, or is about to be."""
+        self._prefixes[prefix] = None
+        self._prefixes.move_to_end(prefix)
+        if len(self._prefixes) > _KEPT:
+            self._prefixes.popitem(last=False)
+
     @contextmanager
     def of(self, calls: int, prefix: str) -> Iterator[None]:
         """Around so many calls with the prefix of this key; an empty one is not remembered."""
         if prefix:
-            self._prefixes[prefix] = None
-            self._prefixes.move_to_end(prefix)
-            if len(self._prefixes) > _KEPT:
-                self._prefixes.popitem(last=False)
+            self.holds(prefix)
         self.running += calls
         try:
             yield

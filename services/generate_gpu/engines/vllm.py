@@ -4,19 +4,18 @@ All calls share one engine, which batches them token by token; a call that is ca
 """
 
 import asyncio
-import time
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from contracts.item import Completion, Timing, Usage
+from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
+from services.generate_gpu.engines.vllm_heard import Heard, Sample
 from services.generate_gpu.engines.vllm_host import Host
 from shared.errors import ItemError, Retryable
 from shared.models import Model
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
     from vllm.lora.request import LoRARequest
     from vllm.tokenizers import TokenizerLike
-    from vllm.v1.metrics.stats import RequestStateStats
 
 
 class Vllm:
@@ -42,12 +40,23 @@ class Vllm:
 
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
         """See `Engine`; streams where `on_delta` is given."""
+        async with self._watched(request):
+            return self._completions(await self._heard(request, on_delta), request)
+
+    async def warm(self, request: CompletionRequest) -> None:
+        """See `Keeping`. One token is made: an engine makes none without having computed the prompt."""
+        async with self._watched(request):
+            await self._heard(replace(request, max_tokens=1), None)
+
+    @asynccontextmanager
+    async def _watched(self, request: CompletionRequest) -> AsyncIterator[None]:
+        """Around a call: no longer than the model may take, and vLLM's errors as ours."""
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         try:
             async with asyncio.timeout(self._model.timeout.total):
-                return await self._completed(request, on_delta)
+                yield
         except TimeoutError:
             raise Retryable(f"{self._name} did not answer in time") from None
         except EngineDeadError:
@@ -81,21 +90,21 @@ class Vllm:
     def _name(self) -> str:
         return f"the model {self._model.name!r}"
 
-    async def _completed(self, request: CompletionRequest, on_delta: OnDelta | None) -> list[Completion]:
+    async def _heard(self, request: CompletionRequest, on_delta: OnDelta | None) -> Heard:
         prompt = await self._host.prompt(request.messages)
         room = self._model.context - len(prompt)
         if room < 1:
             reason = f"the prompt has {len(prompt)} tokens, {self._name} takes {self._model.context} with the answer"
             raise ItemError("too_large", reason)
         parameters = _parameters(request, min(request.max_tokens, room), stream=on_delta is not None)
-        heard = _Heard(prompt=len(prompt))
+        heard = Heard(prompt=len(prompt))
         async with aclosing(await self._outputs(prompt, parameters, request)) as outputs:
             async for output in outputs:
                 heard.add(output)
                 if on_delta is not None:
                     first = output.outputs[0]
                     await on_delta(first.text, len(first.token_ids))
-        return self._completions(heard, request)
+        return heard
 
     async def _outputs(
         self, prompt: list[int], parameters: "SamplingParams", request: CompletionRequest
@@ -116,7 +125,7 @@ class Vllm:
         number = int(self._adapter[:7], 16) + 1
         return LoRARequest(f"{self._model.name}-{self._adapter}", number, self._model.adapter)
 
-    def _completions(self, heard: "_Heard", request: CompletionRequest) -> list[Completion]:
+    def _completions(self, heard: Heard, request: CompletionRequest) -> list[Completion]:
         samples = [sample for _, sample in sorted(heard.samples.items())]
         told = [sample for sample in samples if sample.text.strip()]
         if not told:
@@ -126,59 +135,13 @@ class Vllm:
         usage = Usage(heard.prompt, heard.cached, sum(sample.tokens for sample in samples), calls=1)
         return [replace(found[0], usage=usage, timing=heard.timing), *found[1:]]
 
-    def _completion(self, sample: "_Sample") -> Completion:
+    def _completion(self, sample: Sample) -> Completion:
         return Completion(
             text=sample.text,
             model=self._model.name,
             finish_reason="length" if sample.ending == "length" else "stop",
             mode="refused" if refuses(sample.text) else "generated",
         )
-
-
-@dataclass
-class _Sample:
-    text: str = ""
-    tokens: int = 0
-    ending: str = ""
-
-
-@dataclass
-class _Heard:
-    """What the engine has said about one request so far."""
-
-    prompt: int
-    cached: int = 0
-    samples: dict[int, _Sample] = field(default_factory=dict)
-    timing: Timing = field(default_factory=Timing)
-    _first_at: float = 0.0
-
-    def add(self, output: "RequestOutput") -> None:
-        """Of several samples the first to begin says what the cache held: the others find what it computed."""
-        found = output.num_cached_tokens or 0
-        self.cached = min(self.cached, found) if self.samples else found
-        self._first_at = self._first_at or time.time()
-        for part in output.outputs:
-            sample = self.samples.setdefault(part.index, _Sample())
-            sample.text += part.text
-            sample.tokens += len(part.token_ids)
-            sample.ending = part.finish_reason or sample.ending
-        if output.metrics is not None:
-            self.timing = _timing(output.metrics, self._first_at)
-
-
-def _timing(metrics: "RequestStateStats", first_at: float) -> Timing:
-    """The engine's own clock says how long each phase took; `first_at` is ours where it does not say."""
-    measured = metrics.first_token_latency
-    return Timing(
-        first_at=round(metrics.arrival_time + measured if measured else first_at, 4),
-        queue_ms=_ms(metrics.queued_ts, metrics.scheduled_ts),
-        prefill_ms=_ms(metrics.scheduled_ts, metrics.first_token_ts),
-        decode_ms=_ms(metrics.first_token_ts, metrics.last_token_ts),
-    )
-
-
-def _ms(start: float, end: float) -> float:
-    return round(max(0.0, end - start) * 1000, 3)
 
 
 def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) -> "SamplingParams":

@@ -66,6 +66,11 @@ class Replicas:
         alive[found.name].sent += calls
         return found.name
 
+    def held(self, model: str) -> dict[str, frozenset[str]]:
+        """The keys that each replica of a model has named last; empty where none keeps prefixes for it."""
+        alive = self._alive().items()
+        return {name: frozenset(heard.about.prefixes) for name, heard in alive if model in heard.about.models}
+
     async def move_orphans(self) -> int:
         """Publish what waits for replicas that are gone anew, for whoever is free; returns how many tasks."""
         alive = self._alive().keys()

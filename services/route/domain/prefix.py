@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 
-from contracts.item import Message
 from services.route.domain.prompts import Prompt
 
 _BYTES = 12
@@ -13,11 +12,11 @@ _BYTES = 12
 
 @dataclass(frozen=True)
 class PrefixKey:
-    """Two prompts with equal keys begin with the same tokens, at least as far as their system message goes."""
+    """Two prompts with equal keys begin with the same tokens, as far as their system message and material go."""
 
     model: str
     policy: str  # hash of the prompt's version: its name, number and templates
-    system: str  # hash of the system message as it was rendered, manual and glossary included
+    system: str  # hash of system message and material as they were rendered, manual, glossary and context included
 
     @cached_property
     def digest(self) -> str:
@@ -28,10 +27,9 @@ class PrefixKey:
         return _hash(tenant, self.digest)
 
 
-def prefix_key(model: str, prompt: Prompt, messages: Sequence[Message]) -> PrefixKey:
-    """The key of a rendered prompt; it does not depend on history, passages or question."""
-    system = next((message.content for message in messages if message.role == "system"), "")
-    return PrefixKey(model, prompt.digest, _hash(system))
+def prefix_key(model: str, prompt: Prompt, beginning: Sequence[str]) -> PrefixKey:
+    """The key of a prompt that begins so (`render.beginning`); it does not depend on history, passages or question."""
+    return PrefixKey(model, prompt.digest, _hash(*beginning))
 
 
 def _hash(*parts: str) -> str:

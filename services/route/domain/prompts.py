@@ -1,4 +1,4 @@
-"""Prompts are files: `prompts/<name>/<version>/` with system.md, user.md, and if need be schema.json and meta.yaml.
+"""Prompts are files: `prompts/<name>/<version>/` with system.md, user.md, perhaps material.md, schema.json, meta.yaml.
 
 All are read, compiled and checked at the start, so that a broken prompt stops the service and not a job.
 """
@@ -29,6 +29,9 @@ GIVEN = frozenset(
 MOVING = GIVEN - {"schema"}
 """What a system prompt may not speak of: it comes first, and should be the same for as many questions as can be."""
 
+TURNING = MOVING - {"context", "document"}
+"""What material may not speak of: it comes before a session's turns, and should be the same for all its questions."""
+
 
 class PromptError(PenstockError):
     """A prompt's files are incomplete or wrong; the text names the file."""
@@ -54,6 +57,7 @@ class Prompt:
     system: Template
     user: Template
     about: About
+    material: Template | None = None
     schema: dict[str, object] | None = None
     digest: str = ""  # of name, version and templates: another text is another policy version
 
@@ -79,6 +83,12 @@ class Prompts:
         if not version.isdecimal() or int(version) not in versions:
             raise Rejected(f"no version {version!r} of the prompt {name!r}; known are {', '.join(map(str, versions))}")
         return versions[int(version)]
+
+    def before(self, ref: str) -> Prompt | None:
+        """What a name meant before its newest version came; None for the first one, and where a version is named."""
+        versions = self.by_name.get(ref, {})
+        older = sorted(versions)[:-1]
+        return versions[older[-1]] if older else None
 
 
 def load_prompts(folder: Path = FOLDER) -> Prompts:
@@ -111,8 +121,13 @@ def _load(place: Path, environment: ImmutableSandboxedEnvironment) -> Prompt:
         system=_template(place / "system.md", environment, about, MOVING),
         user=_template(place / "user.md", environment, about),
         about=about,
+        material=_template(place / "material.md", environment, about, TURNING) if _has_material(place) else None,
         schema=_schema(place / "schema.json"),
     )
+
+
+def _has_material(place: Path) -> bool:
+    return (place / "material.md").exists()
 
 
 def _digest(place: Path) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import UndefinedError
+from jinja2 import Template, UndefinedError
 from jinja2.exceptions import SecurityError
 from msgspec.structs import replace
 
@@ -14,9 +14,9 @@ from contracts.steps import AnyStep, Generate
 from services.route.domain.prompts import Prompt
 from services.route.domain.window import Window, fitted
 from shared.errors import ItemError
+from shared.outcome import TRUNCATED
 
 RENDERED = "rendered="
-TRUNCATED = "truncated="
 
 
 def render(item: Item, prompt: Prompt, options: Options, window: int) -> Item:
@@ -68,11 +68,6 @@ def aimed(steps: Sequence[AnyStep], prompt: Prompt, target: Target) -> list[AnyS
     return result
 
 
-def truncated(item: Item) -> int:
-    """How many passages, turns and parts the last prompt had to leave out or cut."""
-    return next((int(note.removeprefix(TRUNCATED)) for note in item.notes[-1:] if note.startswith(TRUNCATED)), 0)
-
-
 def times_rendered(item: Item, prompt: str) -> int:
     """How often a prompt of this name (its version does not matter) has been rendered for the item."""
     return len(_rendered(item, prompt))
@@ -100,17 +95,35 @@ def _refuse_dead_parts(item: Item) -> None:
         raise ItemError(first.code, f"all {len(item.parts)} parts failed, the first: {first.reason}")
 
 
-def _compose(item: Item, prompt: Prompt, options: Options) -> list[Message]:
-    """Most stable first: system and policy, then the session's history, then passages and question."""
+def beginning(item: Item, prompt: Prompt, options: Options) -> tuple[str, str]:
+    """What all questions of a session begin with: the system message, and the material that comes before its turns."""
     known = given(item, prompt, options)
+    return _filled(prompt.system, prompt, known), _filled(prompt.material, prompt, known)
+
+
+def _compose(item: Item, prompt: Prompt, options: Options) -> list[Message]:
+    """Most stable first: system and policy, material, the session's history, then passages and question."""
+    system, material = beginning(item, prompt, options)
+    user = Message("user", _filled(prompt.user, prompt, given(item, prompt, options)))
+    return [Message("system", system), *_behind(material, [*item.history, user])]
+
+
+def _behind(material: str, turns: list[Message]) -> list[Message]:
+    """The turns with the material at the beginning of the first one, so that roles alternate as templates want it."""
+    if not material:
+        return turns
+    if turns[0].role != "user":
+        return [Message("user", material), *turns]
+    return [Message("user", f"{material}\n\n{turns[0].content}"), *turns[1:]]
+
+
+def _filled(template: Template | None, prompt: Prompt, known: dict[str, object]) -> str:
     try:
-        system = prompt.system.render(known).strip()
-        user = prompt.user.render(known).strip()
+        return template.render(known).strip() if template is not None else ""
     except UndefinedError as error:
         raise ItemError("malformed", f"variables: the prompt {prompt.ref} needs one more: {error.message}") from None
     except SecurityError as error:
         raise ItemError("internal", f"the prompt {prompt.ref} may not do that: {error.message}") from None
-    return [Message("system", system), *item.history, Message("user", user)]
 
 
 def given(item: Item, prompt: Prompt, options: Options) -> dict[str, object]:
