@@ -72,6 +72,12 @@ async def replica(core: Core, name: str, engine: Kept) -> Replica:
     return found
 
 
+async def heard(replicas: Replicas) -> None:
+    async with asyncio.timeout(10):
+        while not replicas.heard_all:  # noqa: ASYNC110 - it is a matter of time
+            await asyncio.sleep(0.05)
+
+
 async def until_ready(rollout: Rollout) -> int:
     """How often the version before was still taken."""
     refused = 0
@@ -103,6 +109,7 @@ async def test_a_version_that_nobody_can_compute_goes_live_all_the_same(core: Co
         await asyncio.sleep(0.02)
     now = 100.0
     rollout = Rollout(replicas, clock=lambda: now)
+    await heard(replicas)
     assert not await rollout.ready(CHANGE)
     now += LONGEST_S
     assert await rollout.ready(CHANGE)
@@ -111,4 +118,7 @@ async def test_a_version_that_nobody_can_compute_goes_live_all_the_same(core: Co
 
 
 async def test_without_replicas_that_keep_prefixes_a_version_is_live_at_once(replicas: Replicas) -> None:
-    assert await Rollout(replicas).ready(CHANGE)
+    rollout = Rollout(replicas)
+    assert not await rollout.ready(CHANGE), "who has just begun to listen does not know that there are none"
+    await heard(replicas)
+    assert await rollout.ready(CHANGE)

@@ -101,13 +101,10 @@ async def running(nats_url: str, redis_url: str, folder: Path, place: Path) -> A
     }  # fmt: skip
     stack = Stack(environment, place, await Penstock.connect(nats_url))
     try:
-        for name, module in (
-            ("route", "route"),
-            ("memory", "memory"),
-            ("one", "generate_gpu"),
-            ("two", "generate_gpu"),
-        ):
-            stack.start(name, module)
+        for name in ("route", "memory"):
+            stack.start(name, name)
+        for name in ("one", "two"):
+            stack.start(name, "generate_gpu")
 
         async def hear(message: Msg) -> None:
             if message.data:

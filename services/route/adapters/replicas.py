@@ -25,6 +25,7 @@ from shared.errors import Retryable
 log = logging.getLogger("penstock.route.replicas")
 
 _LOOK_EVERY_S = 1.0
+_SPOKEN_S = 1.5  # replicas speak every second
 
 
 @dataclass
@@ -65,6 +66,11 @@ class Replicas:
             return ""
         alive[found.name].sent += calls
         return found.name
+
+    @property
+    def heard_all(self) -> bool:
+        """Whether it has listened for long enough that everybody who is alive has spoken."""
+        return self.clock() - self._since > _SPOKEN_S
 
     def held(self, model: str) -> dict[str, frozenset[str]]:
         """The keys that each replica of a model has named last; empty where none keeps prefixes for it."""

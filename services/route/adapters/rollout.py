@@ -42,6 +42,8 @@ class Rollout:
         """Whether questions go out with the new version; if not, replicas are told to compute its beginning."""
         if change.key in self._live:
             return True
+        if not self.replicas.heard_all:
+            return False
         missing = cold(change, self.replicas.held(change.model))
         now = self.clock()
         waiting = self._waiting.setdefault(change.key, _Waiting(now))
