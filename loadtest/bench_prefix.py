@@ -10,23 +10,21 @@ scenario of pattern 1: five follow-ups on one 6,000-token chart. The last line i
 import argparse
 import asyncio
 import json
-import os
 import random
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from contracts.item import Message
 from loadtest.prefix_plot import plot
 from loadtest.prefix_work import Ask, Choose, Replica, Round, affinity, ask, manual, oracle, round_robin, run, send
+from loadtest.vllm_setup import add_model_arguments, conditions, model_of, screen
 from services.generate_gpu.engines.vllm import Vllm
 from services.generate_gpu.engines.vllm_host import Host
 from services.route.domain.prompts import Prompt, load_prompts
-from shared.models import Model
 
 BLOCK = 32  # tokens
 WINDOW = 16_384
@@ -36,12 +34,10 @@ QUESTIONS = ("How many days are there?", "Who has to approve it?", "What is the 
              "By when is it due?", "Is there an exception?", "Who is told?", "What does it cost?", "Where is it kept?",
              "When does it end?")  # fmt: skip
 
-screen = Console(stderr=True)
-
 
 async def main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="penstock-prefix-") as folder:
-        replicas = open_replicas(options, options.model or make_model(Path(folder) / "model", options))
+        replicas = open_replicas(options, Path(folder) / "model")
         try:
             await measure(options, replicas)
         finally:
@@ -118,28 +114,12 @@ async def counter(replica: Replica) -> Callable[[str], int]:
     return lambda text: len(tokenizer.encode(text))
 
 
-def open_replicas(options: argparse.Namespace, model: str) -> list[Replica]:
+def open_replicas(options: argparse.Namespace, folder: Path) -> list[Replica]:
     """Engines in processes of their own, as two generate services would have them."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     share = max(1, round(options.tenants / options.replicas * ROOM))
     blocks = max(share * (options.tokens + 200), WINDOW) // BLOCK + 1  # an engine takes no less than its window
-    settings: dict[str, str | int | float | bool] = {
-        "block_size": BLOCK, "num_gpu_blocks_override": blocks, "enforce_eager": options.eager, "dtype": options.dtype
-    }  # fmt: skip
-    found = []
-    for n in range(options.replicas):
-        about = Model(name="bench", engine="vllm", id=str(model), context=WINDOW, settings=settings)
-        found.append(Replica(f"generate-{n}", Vllm(about, Host([about])), slots=options.at_once))
-    return found
-
-
-def make_model(folder: Path, options: argparse.Namespace) -> str:
-    from loadtest.tiny_model import write
-
-    write(folder, options.hidden, options.layers)
-    return str(folder)
+    about = model_of(options, folder, WINDOW, block_size=BLOCK, num_gpu_blocks_override=blocks)
+    return [Replica(f"generate-{n}", Vllm(about, Host([about])), options.at_once) for n in range(options.replicas)]
 
 
 def show(rounds: dict[str, Round], chart: Round, perfect: float) -> None:
@@ -158,9 +138,9 @@ def say(options: argparse.Namespace, rounds: dict[str, Round], chart: Round, per
     ours, other, warm = rounds["affinity"], rounds["round-robin"], rounds["warm"]
     first, *rest = [round(one.ttft_s * 1000, 1) for one in chart.seen]
     sys.stdout.write(json.dumps({
-        "bench": "prefix", "replicas": options.replicas, "tenants": options.tenants, "questions": options.questions,
+        "bench": "prefix", **conditions(options),
+        "replicas": options.replicas, "tenants": options.tenants, "questions": options.questions,
         "manual_tokens": options.tokens, "at_once": options.at_once,
-        "model": options.model or f"random {options.hidden}x{options.layers}",
         "hit_rate": round(ours.hit_rate, 4), "round_robin_hit_rate": round(other.hit_rate, 4),
         "oracle_hit_rate": round(perfect, 4), "oracle_ratio": round(ours.hit_rate / perfect, 4),
         "ttft_p50_ms": round(ours.ttft_ms(50), 1), "ttft_p95_ms": round(ours.ttft_ms(95), 1),
@@ -181,11 +161,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--at-once", type=int, default=4, help="people who ask at the same time")
     parser.add_argument("--max-tokens", type=int, default=8, help="of an answer")
-    parser.add_argument("--hidden", type=int, default=256, help="of the random model")
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--dtype", default="float32", help="many CPUs are slower in bfloat16")
-    parser.add_argument("--model", default="", help="a model to take instead of a random one")
-    parser.add_argument("--eager", action=argparse.BooleanOptionalAction, default=True, help="do without compiling")
+    add_model_arguments(parser)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--plots", type=Path, default=None, help="a folder for the pictures")
     return parser.parse_args()

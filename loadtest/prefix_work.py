@@ -70,7 +70,7 @@ class Replica:
 
     name: str
     engine: Vllm
-    slots: int
+    slots: int  # calls that it batches
     load: int = 0
 
     @property

@@ -6,6 +6,7 @@ The bucket keeps them for people who look.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Replicas:
     bus: Bus
     clock: Callable[[], float] = time.monotonic
     _heard: dict[str, _Heard] = field(default_factory=dict)
-    _since: float = 0.0
+    _since: float = math.inf  # when it began to listen
     _looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:

@@ -1,0 +1,240 @@
+"""What Penstock costs over calling the engine directly, on a real vLLM. `make bench-engine`.
+
+Two engines with the same model and settings: one in this process (AsyncLLM, streaming), one in the generate service of
+an embedded stack. The same prompts, as text, go to both in turn: first one at a time, for the time to the first
+piece of text; then so many people at once, for tokens per second, in rounds that alternate. On our side the clock runs
+from before the job is published until its first token, or its stored result, is back with the client. Each prompt is
+asked once, so that the prefix cache helps both alike. The last line is JSON.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.progress import track
+from rich.table import Table
+
+from client.client import Penstock
+from client.stack.config import SERVICES
+from client.stack.lifecycle import down, up
+from contracts.item import Input, Item, Message
+from contracts.job import Options, TokenDelta
+from loadtest.prefix_work import WORDS
+from loadtest.vllm_setup import add_model_arguments, conditions, model_of, screen
+from services.generate_gpu.engines.vllm_host import Host
+from services.route.domain.prompts import load_prompts
+from services.route.domain.render import render
+from shared.errors import PenstockError
+from shared.models import Model
+
+CONTEXT = 4096
+READY_S = 600.0
+GOAL_MS = 15.0
+GOAL_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One answer. Seconds from asking to the first piece of text; tokens of the answer."""
+
+    first_s: float
+    tokens: int
+
+
+Ask = Callable[[str], Awaitable[Seen]]
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The engine as whoever embeds it would call it: prompt in, pieces out."""
+
+    host: Host
+    max_tokens: int
+
+    async def ask(self, question: str) -> Seen:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        started = time.perf_counter()
+        first, tokens = 0.0, 0
+        engine = await self.host.engine()
+        given: Any = {"prompt_token_ids": await self.host.prompt(messages(question, self.max_tokens))}
+        how = SamplingParams(max_tokens=self.max_tokens, temperature=0.0, output_kind=RequestOutputKind.DELTA)
+        async with aclosing(engine.generate(given, how, uuid.uuid4().hex)) as outputs:
+            async for output in outputs:
+                part = output.outputs[0]
+                tokens += len(part.token_ids)
+                first = first or (time.perf_counter() if part.text else 0.0)
+        return Seen((first or time.perf_counter()) - started, tokens)
+
+
+@dataclass(frozen=True)
+class OverPenstock:
+    """The same question as a job."""
+
+    penstock: Penstock
+    max_tokens: int
+
+    async def ask(self, question: str) -> Seen:
+        first = 0.0
+
+        def read(delta: TokenDelta) -> None:
+            nonlocal first
+            first = first or (time.perf_counter() if delta.text else 0.0)
+
+        started = time.perf_counter()
+        options = Options(max_tokens=self.max_tokens, stream=True)
+        done = await self.penstock.ask(question, "direct", on_delta=read, options=options, timeout_s=300.0)
+        if done.failure is not None:
+            raise SystemExit(f"bench-engine: no answer: {done.failure.reason}")
+        return Seen((first or time.perf_counter()) - started, done.usage.completion_tokens)
+
+
+def messages(question: str, max_tokens: int) -> list[Message]:
+    """The prompt that route would make of it."""
+    prompt = load_prompts().get("direct")
+    return render(Item(n=0, input=Input(question=question)), prompt, Options(max_tokens=max_tokens), CONTEXT).messages
+
+
+def questions(count: int, words: int, name: str) -> list[str]:
+    """Each begins differently, so that none finds another's blocks."""
+    return [f"{name} {n}: " + " ".join(WORDS[(n * 7 + i) % len(WORDS)] for i in range(words)) for n in range(count)]
+
+
+def main() -> int:
+    options = arguments()
+    with tempfile.TemporaryDirectory(prefix="penstock-engine-") as folder:
+        data = Path(folder).resolve()
+        model = model_of(options, data / "model", CONTEXT, max_num_seqs=max(32, options.streams))
+        os.environ["PENSTOCK_MODELS"] = str(write_catalogue(model, data))
+        try:
+            with screen.status("starting NATS, Redis, route and generate with its engine"):
+                stack = up(data / "stack", READY_S, {name: SERVICES[name] for name in ("route", "generate")})
+            return asyncio.run(bench(options, model, stack.nats_url))
+        except PenstockError as error:
+            print(f"bench-engine: {error}", file=sys.stderr)
+            return 1
+        finally:
+            down(data / "stack")
+
+
+def write_catalogue(model: Model, folder: Path) -> Path:
+    """A models.yaml with this one model."""
+    file = folder / "models.yaml"
+    file.write_text(yaml.safe_dump({"models": [model.model_dump(exclude_defaults=True)]}), encoding="utf-8")
+    return file
+
+
+async def bench(options: argparse.Namespace, model: Model, nats_url: str) -> int:
+    host = Host([model])
+    try:
+        async with await Penstock.connect(nats_url) as penstock:
+            direct, path = Direct(host, options.max_tokens), OverPenstock(penstock, options.max_tokens)
+            for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
+                await asyncio.gather(direct.ask(question), path.ask(question))
+            firsts = await one_at_a_time(options, direct.ask, path.ask)
+            rounds = await at_once(options, direct.ask, path.ask)
+    finally:
+        await host.close()
+    return say(options, firsts, rounds)
+
+
+async def one_at_a_time(options: argparse.Namespace, *sides: Ask) -> list[list[float]]:
+    """Milliseconds to the first text of each side, question by question."""
+    asked = questions(options.asks, options.words, "one")
+    seen = [[await side(question) for side in sides] for question in track(asked, "one at a time", console=screen)]
+    return [[both[n].first_s * 1000 for both in seen] for n in range(len(sides))]
+
+
+@dataclass(frozen=True)
+class Round:
+    """Many people at once. Tokens of all answers a second; the median of milliseconds to the first text."""
+
+    tokens_per_s: float
+    first_ms: float
+
+
+async def at_once(options: argparse.Namespace, *sides: Ask) -> list[list[Round]]:
+    """Rounds of each side, in turn."""
+    found: list[list[Round]] = [[] for _ in sides]
+    for number in track(range(options.rounds), f"{options.streams} at once", console=screen):
+        asked = questions(options.streams * options.each, options.words, f"round {number}")
+        for n, side in enumerate(sides):
+            found[n].append(await one_round(asked, side, options.streams))
+    return found
+
+
+async def one_round(asked: Sequence[str], side: Ask, people: int) -> Round:
+    waiting = iter(asked)
+    seen: list[Seen] = []
+
+    async def person() -> None:
+        for question in waiting:
+            answer = await side(question)
+            seen.append(answer)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(person() for _ in range(people)))
+    took = time.perf_counter() - started
+    return Round(sum(one.tokens for one in seen) / took, statistics.median(one.first_s for one in seen) * 1000)
+
+
+def say(options: argparse.Namespace, firsts: list[list[float]], rounds: list[list[Round]]) -> int:
+    """The table, the JSON line, and 1 where a goal is missed."""
+    p50 = [statistics.median(side) for side in firsts]
+    speed = [statistics.median(one.tokens_per_s for one in side) for side in rounds]
+    crowd = [statistics.median(one.first_ms for one in side) for side in rounds]
+    table = Table("", "directly", "over Penstock", "goal")
+    table.add_row("TTFT p50, one at a time, ms", f"{p50[0]:.1f}", f"{p50[1]:.1f} (+{p50[1] - p50[0]:.1f})", "+15.0")
+    table.add_row(
+        f"tokens/s, {options.streams} at once",
+        f"{speed[0]:.0f}",
+        f"{speed[1]:.0f} (x{speed[1] / speed[0]:.3f})",
+        "x0.95",
+    )
+    table.add_row(f"TTFT p50, {options.streams} at once, ms", f"{crowd[0]:.0f}", f"{crowd[1]:.0f}", "")
+    screen.print(table)
+    where = conditions(options)
+    if not where["gpu"]:
+        screen.print(
+            "No GPU: engine, services and client share the same cores, so what they cost comes off the engine."
+        )
+    reached = p50[1] - p50[0] <= GOAL_MS and speed[1] / speed[0] >= GOAL_SHARE
+    sys.stdout.write(json.dumps({
+        "bench": "engine", **where, "asks": options.asks, "streams": options.streams, "rounds": options.rounds,
+        "max_tokens": options.max_tokens, "direct_ttft_p50_ms": round(p50[0], 2), "ttft_p50_ms": round(p50[1], 2),
+        "ttft_overhead_p50_ms": round(p50[1] - p50[0], 2), "direct_tokens_per_s": round(speed[0], 1),
+        "tokens_per_s": round(speed[1], 1), "tokens_per_s_share": round(speed[1] / speed[0], 4),
+        "direct_crowd_ttft_p50_ms": round(crowd[0], 1), "crowd_ttft_p50_ms": round(crowd[1], 1), "reached": reached,
+    }) + "\n")  # fmt: skip
+    return 0 if reached or not options.strict else 1
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--asks", type=int, default=60, help="questions one at a time (default: %(default)s)")
+    parser.add_argument("--streams", type=int, default=16, help="people at once (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=4, help="questions of each in a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of each side (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer (default: %(default)s)")
+    parser.add_argument("--words", type=int, default=120, help="of a question (default: %(default)s)")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 where a goal is missed")
+    add_model_arguments(parser)
+    parser.set_defaults(hidden=768, layers=12)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
