@@ -72,7 +72,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-million bench-ask bench-lanes load load-limit soak bench-prefix bench-retrieval chaos
+.PHONY: bench-fanout bench-million bench-ask bench-lanes load load-limit soak bench-prefix bench-engine bench-gpu bench-retrieval chaos
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -96,6 +96,12 @@ soak: setup ## Mixed load for long: the slope of every process's memory; fails w
 
 bench-prefix: $(VLLM_SETUP) ## Prefix reuse over two vLLM replicas, affinity against round-robin, and five follow-ups on one chart
 	@$(VLLM)/bin/python -m loadtest.bench_prefix $(ARGS)
+
+bench-engine: $(VLLM_SETUP) ## What Penstock costs over calling vLLM directly: time to first token, tokens/s of 16 streams
+	@$(VLLM)/bin/python -m loadtest.bench_engine $(ARGS)
+
+bench-gpu: $(VLLM_SETUP) ## bench-engine and bench-prefix on MODEL, with what it ran on (MODEL=/srv/models/house-8b ARGS="--setting …")
+	@$(VLLM)/bin/python -m loadtest.bench_gpu $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 bench-retrieval: setup ## Query latency over 100,000 chunks
 	@$(BIN)/python -m loadtest.bench_retrieval $(ARGS)
