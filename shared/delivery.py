@@ -51,9 +51,9 @@ class Delivery:
                 continue  # the connection is away; its reconnect decides
 
     async def done(self) -> None:
-        """Acknowledge, and wait until the server knows; a lost acknowledgement only means one more delivery."""
+        """Acknowledge. Nobody waits for the server's answer: a lost acknowledgement only means one more delivery."""
         try:
-            await self.message.ack_sync(timeout=5)
+            await self.message.ack()
         except NatsError:
             return
 

@@ -98,8 +98,10 @@ class Pull:
         await give_back(self._running.values())
 
     async def _ask(self) -> None:
+        """Ask for what is free; for several at once while the server still owes some, as a request is a message too."""
         free = self._slots - len(self._running) - self._asked
-        if free <= 0 or self._stopped or not self._nc.is_connected:
+        worth = 1 if not self._asked else max(1, self._slots // 2)
+        if free < worth or self._stopped or not self._nc.is_connected:
             return
         self._asked += free
         self._requests += 1

@@ -2,7 +2,7 @@
 for messaging and for generative AI. Nothing is exported unless an OTLP address or a port for Prometheus is set."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,8 +11,9 @@ from opentelemetry.metrics import Counter, Histogram, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -123,9 +124,11 @@ class Telemetry:
             provider.shutdown()
 
 
-def start(service: str, otlp: str, replica: str, metrics_port: int = 0) -> Telemetry:
-    """Set up the SDK for one process; `otlp` is the base address of an OTLP-over-HTTP receiver, or empty, and
-    `metrics_port` where Prometheus finds `/metrics`, or 0."""
+def start(
+    service: str, otlp: str, replica: str, metrics_port: int = 0, spans: Sequence[SpanProcessor] = ()
+) -> Telemetry:
+    """Set up the SDK for one process; `otlp` is the base address of an OTLP-over-HTTP receiver, or empty,
+    `metrics_port` where Prometheus finds `/metrics`, or 0, and `spans` who else gets the spans."""
     resource = Resource.create(
         {
             "service.name": f"penstock-{service}",
@@ -134,12 +137,8 @@ def start(service: str, otlp: str, replica: str, metrics_port: int = 0) -> Telem
             "service.version": VERSION,
         }
     )
-    tracers = TracerProvider(resource=resource)
     meters = MeterProvider(resource=resource, metric_readers=_readers(otlp, metrics_port))
-    if otlp:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces")))
+    tracers = _tracers(resource, [*_exporters(otlp), *spans])
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
     return _instruments(service, tracers, meters)
@@ -190,6 +189,22 @@ def failed(span: Span, reason: str) -> None:
 
 def _observed(depths: Mapping[tuple[str, str], int]) -> list[Observation]:
     return [Observation(depth, {SERVICE: service, LANE: lane}) for (service, lane), depth in depths.items()]
+
+
+def _tracers(resource: Resource, processors: Sequence[SpanProcessor]) -> TracerProvider:
+    """Where nobody gets the spans they are not recorded; their ids travel all the same."""
+    tracers = TracerProvider(resource=resource, sampler=DEFAULT_ON if processors else ALWAYS_OFF)
+    for processor in processors:
+        tracers.add_span_processor(processor)
+    return tracers
+
+
+def _exporters(otlp: str) -> list[SpanProcessor]:
+    if not otlp:
+        return []
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return [BatchSpanProcessor(OTLPSpanExporter(f"{otlp}/v1/traces"))]
 
 
 def _readers(otlp: str, port: int) -> list[MetricReader]:

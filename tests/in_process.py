@@ -11,7 +11,6 @@ from uuid import uuid4
 import msgspec
 import nats
 from nats.js.errors import NotFoundError
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
@@ -43,11 +42,8 @@ from shared.worker import Worker
 
 Handler = Callable[[Task, Rerank], Awaitable[Sequence[Item] | Outcome]]
 
-_STARTED = telemetry.start("test", "", "test-1")
 SPANS = InMemorySpanExporter()
-for _provider in _STARTED._providers:
-    if isinstance(_provider, TracerProvider):
-        _provider.add_span_processor(SimpleSpanProcessor(SPANS))
+_STARTED = telemetry.start("test", "", "test-1", spans=[SimpleSpanProcessor(SPANS)])
 
 
 def telemetry_of(service: str) -> Telemetry:
