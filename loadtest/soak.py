@@ -2,6 +2,8 @@
 
 Starts an embedded stack, reads the sample library, and lets people ask, read along and publish batches all the while.
 The resident memory of every process is sampled; what counts as growing, and how sure that is, stands in `slope.py`.
+NATS keeps the subject of every message in memory for as long as the message is kept, a week for results. So that this
+is level within the run, results, arrivals and events are kept for a tenth of it (two minutes at least).
 Exit code 1 where a process grows, ends, or an answer fails. The last line is JSON.
 """
 
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nats
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +29,10 @@ from client.client import Penstock
 from client.documents import find_documents, ingest
 from client.stack.info import StackInfo
 from client.stack.lifecycle import down, up
+from client.stack.secrets import DEFAULT_TENANT
+from contracts.accounts import COPIES, api
 from contracts.job import Options
+from contracts.subjects import EVENTS, GROUPS, RESULTS
 from loadtest.bench_ask import LIBRARY, Incomplete
 from loadtest.slope import Slope, slope
 from loadtest.visits import Plan, Timing, ask, batch, stream
@@ -36,6 +42,7 @@ Visit = Callable[[Penstock, Plan], Coroutine[Any, Any, list[Timing]]]
 USERS: tuple[tuple[Visit, int, float], ...] = ((ask, 4, 0.5), (stream, 3, 0.5), (batch, 1, 2.0))
 """What they do, how many of them, and their pause in seconds, drawn around this."""
 PLAN = Plan(options=Options(model="noop", when_ungrounded="mark"), batch_items=100)
+KEPT = 0.1  # of the time
 SAMPLES = 200  # at least so many, and at least one in five seconds
 
 screen = Console(stderr=True)
@@ -87,7 +94,19 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
+async def _keep_for(stack: StackInfo, seconds: float) -> None:
+    """Let the streams that only grow older forget what is older than this."""
+    connection = await nats.connect(stack.operator_url)
+    ours, theirs = connection.jetstream(), connection.jetstream(prefix=api(DEFAULT_TENANT))
+    for jetstream, streams in ((ours, (RESULTS, GROUPS, EVENTS)), (theirs, COPIES)):
+        for each in streams:
+            config = (await jetstream.stream_info(each.name)).config
+            await jetstream.update_stream(config, max_age=max(seconds, config.duplicate_window or 0))
+    await connection.close()
+
+
 async def _soak(stack: StackInfo, seconds: float, seen: Seen) -> None:
+    await _keep_for(stack, seconds * KEPT)
     async with await Penstock.connect(stack.nats_url) as penstock:
         report = await ingest(penstock, find_documents([LIBRARY]), lambda: None, lambda _: None)
         if report.failed:

@@ -49,6 +49,9 @@ CLAIM_BYTES = 512 * 1024
 BUSY_S = 5.0
 """When who finds a queue full should come back."""
 
+TOMBSTONE_S = 300
+"""For longer than a redelivery usually takes: a scatter that is repeated then finds its group joined."""
+
 _HEADERS_MAX = 16 * 1024  # bytes
 _LOOK_S = 0.25
 _SIT_OUT_S = 60.0  # what a patient bus waits for a stream without a leader
@@ -208,10 +211,15 @@ class Bus:
         await self.publish(_parked(group), payload)
 
     async def unpark(self, group: str) -> None:
-        """Forget what waited; the tombstone goes by itself after an hour."""
-        await self.publish(
-            _parked(group), b"", headers={"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": "3600s"}
-        )
+        """Forget what waited; a tombstone says for a while that it has gone on."""
+        ttl = f"{TOMBSTONE_S}s"
+        headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub", "Nats-TTL": ttl}
+        await self.publish(_parked(group), b"", headers=headers)
+
+    async def gone_on(self, group: str) -> bool:
+        """Whether what waited was forgotten a short while ago."""
+        message = await self.last(_PARKED_STREAM, _parked(group))
+        return message is not None and "KV-Operation" in headers_of(message)
 
     async def find_parked(self, group: str) -> bytes | None:
         """What waits for a group; None where it has gone on already."""

@@ -51,8 +51,10 @@ class Hops:
         )
 
     async def scatter(self, task: Task, spread: Spread, headers: dict[str, str]) -> None:
-        """Park the parent, make the group known, publish the children."""
+        """Park the parent, make the group known, publish the children; nothing where the group has gone on before."""
         group = f"{task.id}/{task.hop}"
+        if await self.bus.gone_on(group):
+            return
         parent = msgspec.structs.replace(task, items=list(spread.items), hop=task.hop + 1)
         children = [_child(task, group, index, child) for index, child in enumerate(spread.children)]
         places = [[(item.n, item.part) for item in child.items] for child in spread.children]

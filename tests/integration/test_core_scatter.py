@@ -179,6 +179,22 @@ async def test_a_join_that_comes_twice_goes_on_once(core: Core) -> None:
     assert await core.dead() == []
 
 
+async def test_a_scatter_that_comes_again_after_its_join_leaves_nothing_behind(core: Core) -> None:
+    seen = Gathered()
+    await core.route()
+    await generate(core)
+    await core.rerank(seen)
+    (task,) = await core.start_job([Scatter([Generate(model="m")], n=2), Rerank()], [[question(0)]])
+    await core.report()
+    await eventually(lambda: _all_done(core))
+    again = Child([question(0)], [Generate(model="m")])
+    rest = msgspec.structs.replace(task, steps=[Rerank()])
+    await core.hops.scatter(rest, Spread([question(0)], [again, again], "parts"), {})
+    assert await core.bus.find_parked(f"{core.group()}/0/0") is None
+    assert await _all_done(core)
+    assert seen.times == 1
+
+
 async def test_what_is_parked_may_be_larger_than_a_message(core: Core) -> None:
     seen = Gathered()
     await core.route()
