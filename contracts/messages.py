@@ -15,6 +15,7 @@ from contracts.documents import Document
 from contracts.events import Advisory, Cancel, Hop, Replica, Warm
 from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
+from contracts.reindex import Reindex, Reindexing
 from contracts.steps import AnyStep, Step
 from contracts.subjects import BUCKETS, STREAMS, Bucket, Stream
 from contracts.task import Arrival, Cursor, DeadLetter, Parked, Tally, Task
@@ -129,6 +130,14 @@ OF_USERS = (
         readers="services",
         encoding="json",
     ),
+    Contract(
+        Reindex,
+        _named(subjects.reindex("*"), "replica"),
+        owner="users",
+        readers="services",
+        encoding="json",
+        reply=Reindexing,
+    ),
 )
 
 FOR_USERS = (
@@ -144,6 +153,7 @@ FOR_USERS = (
         headers=(SERVICE_ERROR, SERVICE_ERROR_CODE),
         inside="ShardResult, and alone as the reply to an ask",
     ),
+    Contract(Reindexing, "", owner="retrieve", readers="users", encoding="json", inside="the reply to Reindex"),
     Contract(TokenDelta, _TOKENS, owner="generate", readers="users", encoding="json"),
     Contract(
         Hop, _named(subjects.events("*", "*"), "tenant", "job"), owner="services", readers="users", encoding="json"

@@ -168,6 +168,14 @@ def cancel(tenant: str, job: str) -> str:
     return f"control.{tenant}.cancel.{job}"
 
 
+ALL_REPLICAS = "all"
+
+
+def reindex(replica: str) -> str:
+    """Where a replica of retrieve takes orders to fill engines anew, and says how far it is."""
+    return f"reindex.{replica}"
+
+
 def dead(service: str) -> str:
     return f"dead.{service}"
 

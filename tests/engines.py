@@ -59,6 +59,12 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     raise TimeoutError(f"no OpenSearch at {url}")
 
 
+def delete_all(url: str, name: str) -> None:
+    """Delete all indexes of this name, and their template."""
+    httpx.delete(f"{url}/{name},{name}-*", params={"ignore_unavailable": "true"})
+    httpx.delete(f"{url}/_index_template/{name}")
+
+
 @contextmanager
 def opens(kind: str, folder: Path, opensearch_url: Callable[[], str]) -> Iterator[Opens]:
     """How to get an engine of this kind; what it leaves on a server is deleted in the end."""
@@ -74,7 +80,7 @@ def opens(kind: str, folder: Path, opensearch_url: Callable[[], str]) -> Iterato
     else:
         url = opensearch_url()
         yield lambda: OpenSearch(url, name)
-        httpx.delete(f"{url}/{name}-1")
+        delete_all(url, name)
 
 
 def axis(*near: float) -> Floats:

@@ -5,8 +5,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 
 import msgspec
 import typer
@@ -35,6 +37,14 @@ TIMED_QUERIES = 50
 SHARD = 15  # documents in one step, as jobs have them
 
 
+class EngineName(StrEnum):
+    """What `--engine` takes."""
+
+    EDGE = "edge"
+    QDRANT = "qdrant"
+    OPENSEARCH = "opensearch"
+
+
 class Report(Struct, frozen=True):
     """What was measured. Quality is the mean over the queries; times are of one query at a time."""
 
@@ -50,6 +60,26 @@ class Report(Struct, frozen=True):
     documents: int
     queries: int
     rerank: bool
+    vectors: str = "edge"  # the engines that named candidates
+    words: str = "edge"
+
+
+class Comparison(Struct, frozen=True):
+    """Several engines on one set, in the order in which they were named."""
+
+    reports: list[Report]
+    ndcg_at_10_apart: float  # the highest less the lowest
+
+
+@dataclass(frozen=True)
+class _About:
+    """What was measured on, and with what."""
+
+    passages: int
+    documents: int
+    rerank: bool
+    vectors: str
+    words: str
 
 
 @dataclass
@@ -69,10 +99,11 @@ def run(
     settings: RetrieveSettings | None = None,
     console: Console | None = None,
 ) -> Report:
-    """Index a corpus in a temporary folder, ask the queries, and measure. Raises UsageError for a malformed file."""
+    """Index a corpus in a temporary folder, or under a name of its own where the engine is a server; ask the queries,
+    measure, and delete what was indexed. Raises UsageError for a malformed file."""
     rows, judged = read_corpus(corpus), read_qrels(qrels)
     asked = read_queries(queries, judged, limit)
-    engines = settings or RetrieveSettings()
+    engines = _apart(settings or RetrieveSettings())
     screen = console or Console(stderr=True)
     return asyncio.run(_measure(rows, asked, judged, rerank, engines, screen))
 
@@ -87,7 +118,7 @@ async def _measure(
 ) -> Report:
     documents = _documents(rows)
     with tempfile.TemporaryDirectory(prefix="penstock-eval-") as folder:
-        async with open_search(settings, Path(folder), Tls.from_environment()) as search:
+        async with open_search(settings, Path(folder), Tls.from_environment(), keep=False) as search:
             started = time.perf_counter()
             with progress(console, "indexing", len(rows)) as advance:
                 await _index(search, documents, advance)
@@ -95,7 +126,8 @@ async def _measure(
             with progress(console, "asking", len(asked)) as advance:
                 found = await _ask(search, asked, reranking, advance)
             slow = await _rerank_seconds(search, asked[:TIMED_QUERIES]) if reranking else []
-    return _report(found, judged, len(rows) / indexing, slow, (len(rows), len(documents), reranking))
+    about = _About(len(rows), len(documents), reranking, settings.vectors, settings.words)
+    return _report(found, judged, len(rows) / indexing, slow, about)
 
 
 def _documents(rows: Sequence[CorpusRow]) -> list[Document]:
@@ -155,13 +187,10 @@ def _item(question: str) -> Item:
     return Item(n=0, input=Input(question=question))
 
 
-def _report(
-    found: _Found, judged: Qrels, passages_per_s: float, slow: Sequence[float], about: tuple[int, int, bool]
-) -> Report:
+def _report(found: _Found, judged: Qrels, passages_per_s: float, slow: Sequence[float], about: _About) -> Report:
     def mean(measure: Callable[[str, list[str]], float]) -> float:
         return round(sum(measure(name, ranking) for name, ranking in found.rankings.items()) / len(found.rankings), 4)
 
-    passages, documents, reranking = about
     return Report(
         ndcg_at_10=mean(lambda name, ranking: ndcg(ranking, judged[name])),
         recall_at_5=mean(lambda name, ranking: recall(ranking, judged[name], 5)),
@@ -171,10 +200,12 @@ def _report(
         query_p50_ms=_ms(found.seconds, 0.5),
         query_p95_ms=_ms(found.seconds, 0.95),
         rerank_100_p50_ms=_ms(slow, 0.5) if slow else None,
-        passages=passages,
-        documents=documents,
+        passages=about.passages,
+        documents=about.documents,
         queries=len(found.rankings),
-        rerank=reranking,
+        rerank=about.rerank,
+        vectors=about.vectors,
+        words=about.words,
     )
 
 
@@ -182,12 +213,30 @@ def _ms(seconds: Sequence[float], share: float) -> float:
     return round(1000 * percentile(seconds, share), 2)
 
 
-def _show(report: Report, console: Console) -> None:
+def _apart(settings: RetrieveSettings) -> RetrieveSettings:
+    """A name of its own, so that no library of a server is touched."""
+    return settings.model_copy(update={"index_name": f"{settings.index_name}-eval-{uuid4().hex[:8]}"})
+
+
+def choose(settings: RetrieveSettings, engine: EngineName) -> RetrieveSettings:
+    """The settings with this engine. OpenSearch holds words only: vectors are where the settings have them."""
+    vectors = settings.vectors if engine is EngineName.OPENSEARCH else engine.value
+    return settings.model_copy(update={"words": engine.value, "vectors": vectors})
+
+
+def compared(reports: Sequence[Report]) -> Comparison:
+    quality = [report.ndcg_at_10 for report in reports]
+    return Comparison(list(reports), round(max(quality) - min(quality), 4))
+
+
+def _show(reports: Sequence[Report], console: Console) -> None:
     table = Table(title="Retrieval")
     table.add_column("measure")
-    table.add_column("value", justify="right")
-    for name, value in msgspec.structs.asdict(report).items():
-        table.add_row(name, "–" if value is None else str(value))
+    for report in reports:
+        table.add_column(report.words, justify="right")
+    for name in Report.__struct_fields__:
+        values = (getattr(report, name) for report in reports)
+        table.add_row(name, *("–" if value is None else str(value) for value in values))
     console.print(table)
 
 
@@ -197,11 +246,18 @@ def command(
     qrels: Annotated[Path, typer.Option(help="Tab-separated: query id, passage id, grade.")],
     limit: Annotated[int | None, typer.Option(min=1, help="Ask only so many queries, drawn with a fixed seed.")] = None,
     rerank: Annotated[bool, typer.Option("--rerank/--no-rerank", help="Rerank what was retrieved.")] = True,
+    engine: Annotated[
+        list[EngineName] | None,
+        typer.Option(help="Instead of the engines in PENSTOCK_RETRIEVE_…; several times to compare them."),
+    ] = None,
 ) -> None:
-    """Measure retrieval on a BEIR-format set; the last line is JSON. Engines as in PENSTOCK_RETRIEVE_…"""
-    report = run(corpus, queries, qrels, limit, rerank, RetrieveSettings.load())
-    _show(report, Console())
-    typer.echo(msgspec.json.encode(report))
+    """Measure retrieval on a BEIR-format set; the last line is JSON. Engines and their addresses as in
+    PENSTOCK_RETRIEVE_…; what is indexed on a server has a name of its own and is deleted in the end."""
+    settings = RetrieveSettings.load()
+    chosen = [choose(settings, name) for name in engine or ()] or [settings]
+    reports = [run(corpus, queries, qrels, limit, rerank, one) for one in chosen]
+    _show(reports, Console())
+    typer.echo(msgspec.json.encode(reports[0] if len(reports) == 1 else compared(reports)))
 
 
 app = typer.Typer()

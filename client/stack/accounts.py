@@ -38,7 +38,7 @@ _PUBLISHED_BY = {
     "generate": ("tokens.>", "$KV.replicas.*"),
 }
 _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
-_SUBSCRIBED_BY = {"route": ("ask.*.*", "$KV.replicas.*"), "generate": ("warm.*",)}
+_SUBSCRIBED_BY = {"route": ("ask.*.*", "$KV.replicas.*"), "generate": ("warm.*",), "retrieve": ("reindex.*",)}
 
 _READ = ("RESULTS", "EVENTS", UPLOADS)
 _CALLS = (

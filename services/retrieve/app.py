@@ -4,10 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from uuid import uuid4
 
 from contracts.steps import Index, Retrieve
-from services.retrieve.adapters.engines import open_search
+from services.retrieve.adapters.engines import FOLDER, open_search
 from services.retrieve.adapters.log import DocumentLog
+from services.retrieve.adapters.orders import Orders
+from services.retrieve.adapters.reindex import Reindexer
 from services.retrieve.adapters.replay import replay
 from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
@@ -40,7 +43,11 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
         following = asyncio.create_task(follow(library, search))
         following.add_done_callback(_say)
+        folder, name = runtime.stack.data / FOLDER, uuid4().hex[:12]
+        reindexer = Reindexer(runtime.settings, folder, search, library, name)
+        runtime.when_started(lambda _: Orders(runtime.bus, reindexer).listen())
         yield
+        await reindexer.close()
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following

@@ -1,8 +1,13 @@
 """Settings of retrieve: `PENSTOCK_RETRIEVE_…`."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from shared.settings import ServiceSettings
+
+VectorsIn = Literal["edge", "qdrant"]
+WordsIn = Literal["edge", "qdrant", "opensearch"]
 
 
 class RetrieveSettings(ServiceSettings):
@@ -10,10 +15,14 @@ class RetrieveSettings(ServiceSettings):
 
     service: ClassVar[str] = "retrieve"
 
-    vectors: Literal["edge", "qdrant"] = "edge"
-    words: Literal["edge", "qdrant", "opensearch"] = "edge"
+    vectors: VectorsIn = "edge"
+    words: WordsIn = "edge"
     qdrant_url: str = "http://127.0.0.1:6333"
     qdrant_key: str = ""
+    qdrant_quantization: Literal["none", "int8", "binary"] = "none"  # both hold for collections made from now on
+    qdrant_on_disk: bool = False
     opensearch_url: str = "http://127.0.0.1:9200"
-    index_name: str = "penstock"  # collection of Qdrant, index of OpenSearch
+    opensearch_roll_at: Annotated[str, Field(pattern=r"^[1-9][0-9]*(b|kb|mb|gb|tb)$")] = "30gb"
+    engine_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    index_name: str = "penstock"  # alias in Qdrant and OpenSearch
     encoder_threads: int = 2

@@ -291,7 +291,7 @@ async def test_words_of_opensearch_and_vectors_of_edge_find_together(opensearch_
         assert [p.document for p in await search.finder.find("globex", "error code E-4711", {}, 9)] == ["code"]
         await search.indexer.remove("acme", "heating")
         assert "heating" not in {p.document for p in await search.finder.find("acme", "E-4711", {}, 9)}
-    on_server("delete", f"{opensearch_url}/{name}-1")
+    on_server("delete", f"{opensearch_url}/{name}-1-000001")
 
 
 def on_server(method: str, url: str) -> int:
@@ -319,7 +319,7 @@ async def test_opensearch_makes_no_index_by_guessing_where_ours_was_deleted(open
     name = f"test-{uuid4().hex[:12]}"
     engine = OpenSearch(opensearch_url, name)
     await engine.open()
-    on_server("delete", f"{opensearch_url}/{name}-1")
+    on_server("delete", f"{opensearch_url}/{name}-1-000001")
     with pytest.raises(Retryable, match="404"):
         await engine.replace("acme", entry("a", point(1, "common")))
     with pytest.raises(Retryable, match="404"):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retrieve.domain.scoring import Array, Index
+from services.retrieve.domain.terms import TermCounts
 from shared.encoder import DIMENSIONS, Floats
 
 TERMS, COUNTS, HALVES, BYTES = "<u4", "<u2", "<f2", "i1"
@@ -18,6 +19,11 @@ def blob(values: NDArray[np.generic], kind: str) -> bytes:
 def vectors(blobs: Sequence[bytes]) -> Floats:
     """Vectors of float16, one a blob; shape (blobs, 384)."""
     return np.frombuffer(b"".join(blobs), HALVES).reshape(-1, DIMENSIONS).astype(np.float32)
+
+
+def term_counts(terms: bytes, counts: bytes, length: int) -> TermCounts:
+    """Terms as they were counted."""
+    return TermCounts(np.frombuffer(terms, TERMS), np.frombuffer(counts, COUNTS), length)
 
 
 def segments(blobs: Sequence[bytes]) -> tuple[NDArray[np.int8], Index]:

@@ -50,7 +50,7 @@ class IndexInUse(PenstockError):
 
 
 class Edge:
-    """Serves both Protocols, Vectors and Words."""
+    """Serves the Protocols Vectors, Words and Successor."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,8 +62,18 @@ class Edge:
         self._shard = self._create() if created else self._load()
         return created
 
+    async def begin(self) -> None:
+        self._shard = self._create()
+
     async def replace(self, tenant: str, entry: Entry) -> None:
         await self.remove(tenant, entry.document)
+        await self.fill(tenant, [entry])
+
+    async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            await self._write(tenant, entry)
+
+    async def _write(self, tenant: str, entry: Entry) -> None:
         for start in range(0, len(entry.points), AT_ONCE):
             some = entry.points[start : start + AT_ONCE]
             self._open.update(UpdateOperation.upsert_points([_point(tenant, entry, point) for point in some]))
@@ -82,6 +92,14 @@ class Edge:
             return []
         sparse = SparseVector(query.terms.tolist(), query.weights.tolist())
         return self._search(tenant, Query.Nearest(sparse, using=SPARSE), scope, level, limit)
+
+    async def serve(self) -> None:
+        """Written to the disk; who opens Edge next does so in this folder."""
+        self._open.flush()
+
+    async def discard(self) -> None:
+        await self.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     async def close(self) -> None:
         if self._shard is not None:

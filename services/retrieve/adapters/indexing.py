@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from contracts.documents import Document
@@ -11,7 +12,7 @@ from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain import facts
 from services.retrieve.domain.courtesy import Courtesy
 from services.retrieve.domain.facts import PassageFacts
-from services.retrieve.domain.ports import Entry, Store
+from services.retrieve.domain.ports import Entry, Level, Store
 from shared.encoder import BATCH, Encoder
 
 AT_ONCE = 2 * BATCH
@@ -28,11 +29,11 @@ class Indexer:
     """
 
     def __init__(
-        self, encoder: Encoder, statistics: Statistics, stores: Sequence[Store], courtesy: Courtesy | None = None
+        self, encoder: Encoder, statistics: Statistics, store: Store, courtesy: Courtesy | None = None
     ) -> None:
         self._encoder = encoder
         self._statistics = statistics
-        self.stores = list({id(store): store for store in stores}.values())
+        self._store = store
         self._courtesy = courtesy or Courtesy()
         self._one = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "index")
@@ -64,6 +65,23 @@ class Indexer:
             await self._remove(tenant, document)
             return indexed
 
+    async def copy(
+        self, tenant: str, documents: Sequence[str], into: Callable[[str, list[Entry]], Awaitable[None]]
+    ) -> int:
+        """Give what is indexed of these documents to another engine; nothing is indexed meanwhile. Returns how many
+        passages that were."""
+        await self._courtesy.give_way()
+        async with self._one:
+            entries = await self._run(self._entries, tenant, documents)
+            await into(tenant, entries)
+            return sum(point.level is Level.PASSAGE for entry in entries for point in entry.points)
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Nothing is indexed within the block."""
+        async with self._one:
+            yield
+
     async def close(self) -> None:
         self._thread.shutdown()
 
@@ -82,13 +100,11 @@ class Indexer:
 
     async def _replace(self, tenant: str, document: Document, passages: Sequence[PassageFacts]) -> None:
         gathered, entry = await self._run(self._gather, tenant, document, passages)
-        for store in self.stores:
-            await store.replace(tenant, entry)
+        await self._store.replace(tenant, entry)
         await self._run(self._statistics.replace, tenant, gathered)
 
     async def _remove(self, tenant: str, document: str) -> None:
-        for store in self.stores:
-            await store.remove(tenant, document)
+        await self._store.remove(tenant, document)
         await self._run(self._statistics.remove, tenant, document)
 
     def _gather(
@@ -100,6 +116,13 @@ class Indexer:
         words = had.words + gathered.terms.length
         entry = facts.entry(gathered, words / (had.passages + len(passages)), words / (had.documents + 1))
         return gathered, entry
+
+    def _entries(self, tenant: str, documents: Sequence[str]) -> list[Entry]:
+        with self._statistics.view(tenant) as view:
+            had = view.collection()
+            means = (had.words / max(had.passages, 1), had.words / max(had.documents, 1))
+            found = [view.facts(document) for document in documents]
+        return [facts.entry(one, *means) for one in found if one is not None]
 
     def _revisions(self, tenant: str, documents: Sequence[Document]) -> list[str | None]:
         with self._statistics.view(tenant) as view:

@@ -19,6 +19,10 @@ class DocumentLog(Library):
         info = await answered(self._bus.js.stream_info(DOCUMENTS.name))
         return Head(f"{DOCUMENTS.name} of {info.created}", info.state.last_seq)
 
+    async def count(self) -> int:
+        """How many documents it has, those that were removed among them."""
+        return (await answered(self._bus.js.stream_info(DOCUMENTS.name))).state.messages
+
     async def since(self, sequence: int) -> AsyncIterator[Entered]:
         """Read on from a sequence. The stream keeps one message a document, so numbers have gaps."""
         while (message := await self._next(sequence + 1)) is not None:

@@ -1,177 +1,223 @@
-"""An OpenSearch server: words only, by its own BM25 and its analyser for English.
+"""An OpenSearch server: words only, by our analyser and its BM25.
 
-One index for all tenants, reached through an alias. The index is `<name>-1`; everything goes through `<name>`, and a
-bulk request asks for an alias, so that no request makes an index with a guessed mapping where ours was deleted.
+One alias `<name>` for all tenants; behind it indexes `<name>-<generation>-000001`, `-000002`, …, a new one whenever the
+newest has grown to `roll_at`. Their shape comes from an index template. A document's new edition is written to the
+newest index and its earlier ones are deleted in all of them.
 The two levels are two fields, since BM25's mean length and frequencies are a field's. The frequencies are counted over
 all tenants; that moves candidates only, scores come from the tenant's own statistics.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
 from opensearchpy import AsyncOpenSearch
-from opensearchpy.exceptions import OpenSearchException, RequestError, TransportError
-from opensearchpy.helpers import BulkIndexError, async_bulk
+from opensearchpy.exceptions import NotFoundError, RequestError
+from opensearchpy.helpers import async_streaming_bulk
 
 from services.retrieve.adapters.address import address
+from services.retrieve.adapters.opensearch_faults import Faults, why
+from services.retrieve.adapters.opensearch_shape import FIELDS, LONGEST_WORD, Json, template
 from services.retrieve.domain.ports import Entry, Level, Scope, WeightedQuery
-from services.retrieve.domain.scoring import B, K
-from shared.errors import Poison, Retryable
 from shared.settings import SettingsError
 from shared.tls import NO_TLS, Tls
 
-Json = dict[str, object]
-
 MOST_TOKENS = 1000
 """Of a query; a search may have 1,024 clauses."""
-_TIMEOUT_S = 30
+TIMEOUT_S = 30.0
+ROLL_AT = "30gb"
+LOOK_EVERY = 16_000_000
+"""Characters that are written between two looks at the size of the newest index."""
 _BULK_BYTES = 10_000_000
-_FIELDS = {Level.PASSAGE: "passage", Level.DOCUMENT: "whole"}
-_URL = "PENSTOCK_RETRIEVE_OPENSEARCH_URL"
+_TRIES, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 6, 0.5, 8.0  # of a write while the server has too much to do
 _WORD = re.compile(r"\w+")
-_LONGEST_TOKEN = 255  # the standard tokenizer splits longer ones
-
-_KEYWORD: Json = {"type": "keyword"}
-_TEXT: Json = {"type": "text", "analyzer": "english", "similarity": "bm25", "index_options": "freqs"}
-_SHAPE: Json = {
-    "settings": {
-        "index": {"auto_expand_replicas": "0-1"},
-        "similarity": {"bm25": {"type": "BM25", "k1": K, "b": B}},
-    },
-    "mappings": {
-        "dynamic": "strict",
-        "_routing": {"required": True},
-        "_source": {"excludes": list(_FIELDS.values())},  # passages are in the log of documents, once is enough
-        "properties": {
-            "tenant": _KEYWORD,
-            "document": _KEYWORD,
-            "facets": {"type": "keyword", "ignore_above": 8000},  # a longer one would fail the whole document
-            "edition": _KEYWORD,
-            **dict.fromkeys(_FIELDS.values(), _TEXT),
-        },
-    },
-}
 
 
 class OpenSearch:
-    """Serves the Protocol Words. Every method raises Retryable where the server does not answer or turns the
-    credentials down, and Poison where it refuses a request for good."""
+    """Serves the Protocols Words and Successor. Every method raises Retryable where the server does not answer, is too
+    busy or turns the credentials down, and Poison where it refuses a request for good."""
 
-    def __init__(self, url: str, name: str, *, tls: Tls = NO_TLS) -> None:
-        self._address = address(url)
+    def __init__(
+        self, url: str, name: str, roll_at: str = ROLL_AT, timeout_s: float = TIMEOUT_S, *, tls: Tls = NO_TLS
+    ) -> None:
         self._name = name
+        self._alias = name  # what this engine reads and writes: `<name>-<generation>` until it serves
+        self._roll_at = roll_at
+        self._written = 0
+        self._faults = Faults(address(url), name, timeout_s)
         secure: dict[str, Any] = {"ssl_context": tls.context()} if url.startswith("https:") else {}
-        self._client = AsyncOpenSearch(hosts=[url], timeout=_TIMEOUT_S, max_retries=1, **secure)
+        self._client = AsyncOpenSearch(hosts=[url], timeout=timeout_s, max_retries=1, **secure)
 
     async def open(self) -> bool:
-        """Create the index where there is none. Raises SettingsError where it cannot have its name."""
-        with self._asking():
-            if await self._client.indices.exists_alias(name=self._name):
-                return False
-            try:
-                await self._client.indices.create(index=f"{self._name}-1", body=_SHAPE | {"aliases": {self._name: {}}})
-            except RequestError as error:
-                raise SettingsError(
-                    f"PENSTOCK_RETRIEVE_INDEX_NAME: {self._name!r} cannot be created at {self._address}: {_why(error)}"
-                ) from None
-            return True
+        """Create the index where there is none. Raises SettingsError where it cannot have its name, or the server is
+        another kind or too old."""
+        with self._faults.named():
+            await self._prepare()
+            created = not await self._client.indices.exists_alias(name=self._name)
+            if created:
+                await self._create(1, self._name)
+            else:
+                await self.roll_over()
+            return created
+
+    async def begin(self) -> None:
+        """Work on a new generation, empty and beside the one that serves. What an earlier attempt left is deleted."""
+        with self._faults.named():
+            await self._prepare()
+            serving = await self._behind(self._name)
+            generations = await self._generations()
+            for index in generations.keys() - set(serving):
+                await self._client.indices.delete(index=index)
+            newest = max(generations.values(), default=0) + 1
+            self._alias = f"{self._name}-{newest}"
+            await self._create(newest, self._alias)
 
     async def replace(self, tenant: str, entry: Entry) -> None:
         """The new edition becomes findable, then the earlier ones go: no moment without the document."""
-        edition, routing = uuid4().hex, _routing(tenant)
-        points: Iterator[Json] = (
-            {
-                "_id": str(point.id),
-                "_routing": routing,
-                "tenant": tenant,
-                "document": entry.document,
-                "facets": list(entry.facets),
-                "edition": edition,
-                _FIELDS[point.level]: point.text,
-            }
-            for point in entry.points
-        )
-        with self._asking():
-            await async_bulk(
-                self._client, points, max_chunk_bytes=_BULK_BYTES, index=self._name, params={"require_alias": "true"}
-            )
+        edition = uuid4().hex
+        with self._faults.named():
+            await self._write(tenant, [entry], edition)
             await self._delete(tenant, entry.document, but=[edition])
 
+    async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
+        with self._faults.named():
+            await self._write(tenant, entries, uuid4().hex)
+
     async def remove(self, tenant: str, document: str) -> None:
-        with self._asking():
+        with self._faults.named():
             await self._delete(tenant, document, but=[])
 
     async def matching(self, tenant: str, query: WeightedQuery, scope: Scope, level: Level, limit: int) -> list[int]:
         text = _bounded(query.text)
         if not len(query.terms) or not text:
             return []
-        sought = {"bool": {"filter": _filter(tenant, scope), "must": [{"match": {_FIELDS[level]: text}}]}}
-        with self._asking():
+        sought = {"bool": {"filter": _filter(tenant, scope), "must": [{"match": {FIELDS[level]: text}}]}}
+        with self._faults.named():
             found = await self._client.search(
-                index=self._name,
+                index=self._alias,
                 body={"query": sought, "size": limit, "_source": False, "track_total_hits": False},
-                params={"routing": _routing(tenant), "allow_partial_search_results": "false"},
+                params={
+                    "routing": _routing(tenant),
+                    "allow_partial_search_results": "false",
+                    "search_type": "dfs_query_then_fetch",  # frequencies of all indexes, however small the newest is
+                },
             )
-        return [int(hit["_id"]) for hit in found["hits"]["hits"]]
+        # A document that is being replaced may be found in two indexes for a moment.
+        return list(dict.fromkeys(int(hit["_id"]) for hit in found["hits"]["hits"]))
+
+    async def roll_over(self) -> None:
+        """Let the server begin a new index where the newest has grown to `roll_at`."""
+        self._written = 0
+        with self._faults.named():
+            await self._client.indices.rollover(alias=self._alias, body={"conditions": {"max_size": self._roll_at}})
+
+    async def serve(self) -> None:
+        """In one action the new generation takes the name, and the earlier one is deleted."""
+        with self._faults.named():
+            new, old = sorted(await self._behind(self._alias)), await self._behind(self._name)
+            await self._client.indices.refresh(index=self._alias)
+            actions: list[Json] = [{"remove_index": {"index": index}} for index in old]
+            for index in new:
+                actions.append({"remove": {"index": index, "alias": self._alias}})
+                actions.append({"add": {"index": index, "alias": self._name, "is_write_index": index == new[-1]}})
+            await self._client.indices.update_aliases(body={"actions": actions})
+            self._alias = self._name
+
+    async def discard(self) -> None:
+        """Delete what this engine works on, for good."""
+        with self._faults.named():
+            for index in await self._behind(self._alias):
+                await self._client.indices.delete(index=index)
+            if self._alias == self._name:
+                with suppress(NotFoundError):
+                    await self._client.indices.delete_index_template(name=self._name)
 
     async def close(self) -> None:
         await self._client.close()
 
+    async def _prepare(self) -> None:
+        self._faults.check(await self._client.info())
+        await self._client.indices.put_index_template(name=self._name, body=template(self._name))
+
+    async def _create(self, generation: int, alias: str) -> None:
+        aliases = {alias: {"is_write_index": True}}
+        try:
+            await self._client.indices.create(index=f"{self._name}-{generation}-000001", body={"aliases": aliases})
+        except RequestError as error:
+            at = self._faults.address
+            raise SettingsError(
+                f"PENSTOCK_RETRIEVE_INDEX_NAME: {self._name!r} cannot be created at {at}: {why(error)}"
+            ) from None
+
+    async def _behind(self, alias: str) -> list[str]:
+        try:
+            return list(await self._client.indices.get_alias(name=alias))
+        except NotFoundError:
+            return []
+
+    async def _generations(self) -> dict[str, int]:
+        """The generation of each index of ours."""
+        ours = re.compile(rf"{re.escape(self._name)}-(\d+)(-\d{{6}})?")
+        found = await self._client.indices.get_alias(index=f"{self._name}-*")
+        return {index: int(match[1]) for index in found if (match := ours.fullmatch(index))}
+
+    async def _write(self, tenant: str, entries: Sequence[Entry], edition: str) -> None:
+        """Write points as one edition; where the server is too busy for some of them, those again after a pause.
+
+        Raises Poison with the name of a document that the server does not take.
+        """
+        written = async_streaming_bulk(
+            self._client,
+            _actions(tenant, entries, edition),
+            max_chunk_bytes=_BULK_BYTES,
+            max_retries=_TRIES,
+            initial_backoff=_FIRST_PAUSE_S,
+            max_backoff=_LONGEST_PAUSE_S,
+            raise_on_error=False,
+            yield_ok=False,
+            index=self._alias,
+            params={"require_alias": "true"},  # no request makes an index with a guessed mapping
+        )
+        owners = {str(point.id): entry.document for entry in entries for point in entry.points}
+        async for _, answer in written:
+            failed = answer["index"]
+            said = f"document {owners[failed['_id']]!r} of tenant {tenant!r}: {failed['error']['reason']}"
+            raise self._faults.refused(failed["status"], said)
+        self._written += sum(len(point.text) for entry in entries for point in entry.points)
+        if self._written > LOOK_EVERY:
+            await self.roll_over()
+
     async def _delete(self, tenant: str, document: str, but: list[str]) -> None:
         """Delete a document's points except those of an edition. A query sees what was refreshed, hence the refresh
         before; where somebody else deletes the same points meanwhile, they are gone as well."""
-        await self._client.indices.refresh(index=self._name)
+        await self._client.indices.refresh(index=self._alias)
         stale = {
             "filter": [*_tenant(tenant), {"term": {"document": document}}],
             "must_not": [{"terms": {"edition": but}}],
         }
         await self._client.delete_by_query(
-            index=self._name,
+            index=self._alias,
             body={"query": {"bool": stale}},
             params={"routing": _routing(tenant), "conflicts": "proceed", "refresh": "true"},
         )
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Errors of the client as ours, in one line."""
-        try:
-            yield
-        except BulkIndexError as error:
-            first = next(iter(error.errors[0].values()))
-            raise self._refused(first["status"], first["error"]["reason"]) from None
-        except TransportError as error:
-            if isinstance(error.status_code, int):
-                raise self._refused(error.status_code, _why(error)) from None
-            raise Retryable(
-                f"OpenSearch at {self._address} does not answer ({_why(error)}); its address is {_URL}"
-            ) from None
-        except OpenSearchException as error:  # for example an answer that is no JSON
-            raise Retryable(f"OpenSearch at {self._address} ({_URL}): {_line(str(error))}") from None
 
-    def _refused(self, status: int, why: str) -> Retryable | Poison:
-        if status in (401, 403):
-            return Retryable(
-                f"OpenSearch at {self._address} turns down user or password ({status}); they are part of {_URL}"
-            )
-        said = f"OpenSearch at {self._address} ({_URL}) answers {status} for index {self._name!r}: {_line(why)}"
-        may_pass = status in (404, 408, 409, 429) or status >= 500
-        return Retryable(said) if may_pass else Poison(said)
-
-
-def _why(error: TransportError) -> str:
-    """The reason that the server gives, where it gives one."""
-    with suppress(IndexError, KeyError, TypeError):
-        info: Any = error.info
-        return _line(str(info["error"]["reason"]))
-    return _line(str(error.error))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]
+def _actions(tenant: str, entries: Sequence[Entry], edition: str) -> Iterator[Json]:
+    routing = _routing(tenant)
+    for entry in entries:
+        for point in entry.points:
+            yield {
+                "_id": str(point.id),
+                "_routing": routing,
+                "tenant": tenant,
+                "document": entry.document,
+                "facets": list(entry.facets),
+                "edition": edition,
+                FIELDS[point.level]: point.text,
+            }
 
 
 def _routing(tenant: str) -> str:
@@ -193,12 +239,6 @@ def _filter(tenant: str, scope: Scope) -> list[Json]:
 
 
 def _bounded(text: str) -> str:
-    """The distinct words of a query, in their order, up to what becomes a thousand tokens."""
-    kept, room = [], MOST_TOKENS
-    for word in dict.fromkeys(_WORD.findall(text.lower())):
-        # Scripts without spaces become a token a character.
-        room -= 1 + len(word) // _LONGEST_TOKEN if word.isascii() else len(word)
-        if room < 0:
-            break
-        kept.append(word)
-    return " ".join(kept)
+    """The distinct words of a query, in their order: a thousand at most, as long as the index has them."""
+    words = dict.fromkeys(word[:LONGEST_WORD] for word in _WORD.findall(text.lower()))
+    return " ".join(list(words)[:MOST_TOKENS])

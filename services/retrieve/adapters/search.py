@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.retrieve.adapters.find import Finder
 from services.retrieve.adapters.indexing import Indexer
+from services.retrieve.adapters.live import Live
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain.courtesy import Courtesy
 from services.retrieve.domain.ports import Vectors, Words
@@ -20,6 +21,7 @@ class Search:
     indexer: Indexer
     statistics: Statistics
     encoder: Encoder
+    live: Live
 
 
 @asynccontextmanager
@@ -31,17 +33,17 @@ async def opened(encoder: Encoder, statistics: Statistics, vectors: Vectors, wor
     statistics do not know are never given out.
     """
     courtesy = Courtesy()
-    indexer = Indexer(encoder, statistics, [vectors, words], courtesy)
-    finder = Finder(encoder, statistics.view, vectors, words, courtesy)
+    live = Live(vectors, words)
+    indexer = Indexer(encoder, statistics, live, courtesy)
+    finder = Finder(encoder, statistics.view, live, live, courtesy)
     statistics.open()
     try:
-        for store in indexer.stores:
+        for store in live.engines:
             if await store.open():
                 statistics.clear()  # at once: the next engine may fail to open, and this one is empty all the same
-        yield Search(finder, indexer, statistics, encoder)
+        yield Search(finder, indexer, statistics, encoder, live)
     finally:
         await finder.close()
         await indexer.close()
-        for store in indexer.stores:
-            await store.close()
+        await live.close()
         statistics.close()

@@ -46,7 +46,7 @@ class Statistics:
         """Create what is missing; returns whether there was nothing of this version."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._version() != _VERSION:
-            for path in self._files():
+            for path in _files(self._path):
                 path.unlink(missing_ok=True)
         created = not self._path.exists()
         with self._transaction() as db:
@@ -58,6 +58,28 @@ class Statistics:
             connection.close()
         self._connections.clear()
         self._local = threading.local()
+
+    def move_to(self, path: Path) -> None:
+        """Go on in another file, with the same content. Who reads at this moment finishes in the earlier one, which is
+        left."""
+        if path == self._path:
+            return
+        with self._writing:
+            for file in _files(path):
+                file.unlink(missing_ok=True)
+            self._connection().execute("VACUUM INTO ?", (str(path),))
+            self._path = path
+            self._local = threading.local()
+
+    def delete(self, path: Path) -> None:
+        """Delete a file that was moved from."""
+        if path != self._path:
+            for file in _files(path):
+                file.unlink(missing_ok=True)
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     def clear(self) -> None:
         """Forget everything of every tenant, the checkpoint too."""
@@ -132,9 +154,9 @@ class Statistics:
         with sqlite3.connect(self._path) as db:
             return int(db.execute("PRAGMA user_version").fetchone()[0])
 
-    def _files(self) -> Iterator[Path]:
-        for suffix in ("", "-wal", "-shm"):
-            yield self._path.with_name(self._path.name + suffix)
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _remove(db: sqlite3.Connection, tenant: str, document: str) -> None:

@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.documents import Chunk
+from contracts.documents import Chunk, Document
 from contracts.item import Passage
 from services.retrieve.adapters import arrays
 from services.retrieve.adapters.known import NOTHING, Known, KnownDocuments
+from services.retrieve.domain.facts import DocumentFacts, PassageFacts, gather
 from services.retrieve.domain.scoring import Array, Candidates, Collection, Documents, Index, QueryTerms
 from shared.encoder import DIMENSIONS
 
@@ -39,6 +40,33 @@ class View:
         """Ids of all documents."""
         rows = self._db.execute("SELECT document FROM documents WHERE tenant = ? ORDER BY 1", (self._tenant,))
         return [str(row[0]) for row in rows]
+
+    def facts(self, document: str) -> DocumentFacts | None:
+        """What was indexed of a document, without segments; None where it is not there."""
+        rows = self._db.execute(
+            "SELECT id, revision, title, metadata FROM documents WHERE tenant = ? AND document = ?",
+            (self._tenant, document),
+        ).fetchall()
+        if not rows:
+            return None
+        number, revision, title, metadata = rows[0]
+        passages = [
+            PassageFacts(
+                point=point,
+                chunk=_CHUNK.decode(chunk),
+                terms=arrays.term_counts(terms, counts, length),
+                vector=arrays.vectors([vector])[0],
+                segments=arrays.vectors([]),
+            )
+            for point, length, vector, terms, counts, chunk in self._db.execute(
+                "SELECT p.point, p.length, p.vector, p.terms, p.counts, c.chunk FROM passages p"
+                " JOIN chunks c ON c.id = p.id WHERE p.document = ? ORDER BY p.id",
+                (number,),
+            )
+        ]
+        chunks = [passage.chunk for passage in passages]
+        about = Document(document, self._tenant, title, "", revision, chunks, metadata=json.loads(metadata))
+        return gather(self._tenant, about, passages)
 
     def collection(self) -> Collection:
         row = self._db.execute(

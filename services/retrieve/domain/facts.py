@@ -107,7 +107,7 @@ def entry(facts: DocumentFacts, mean_passage: float, mean_document: float) -> En
         for passage in facts.passages
     ]
     if len(points) > 1:
-        text = "\n\n".join(passage.chunk.text for passage in facts.passages)
+        text = "\n\n".join(point.text for point in points)
         whole = weights(facts.terms, mean_document)
         points.append(Point(facts.point, Level.DOCUMENT, text, facts.terms.ids, whole, facts.centroid))
     return Entry(document.id, tuple(facet(key, value) for key, value in document.metadata.items()), points)

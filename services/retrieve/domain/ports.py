@@ -73,6 +73,28 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
+class Successor(Store, Protocol):
+    """An engine that can be filled on a new place, while another one serves, and then take its name.
+
+    `begin` comes in the place of `open`. Filled and served by one process at a time.
+    """
+
+    async def begin(self) -> None:
+        """Make a new place, empty; what an earlier attempt left is deleted."""
+
+    async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
+        """Index documents that are not there yet, several at once; findable at the latest when it serves.
+
+        Raises Poison that names the document which the engine does not take.
+        """
+
+    async def serve(self) -> None:
+        """Take the name: whoever opens the engine from now on finds what was filled; what was there before is gone."""
+
+    async def discard(self) -> None:
+        """Delete what this engine works on, for good."""
+
+
 class Vectors(Store, Protocol):
     """Search by likeness of vectors."""
 
@@ -85,6 +107,14 @@ class Words(Store, Protocol):
 
     async def matching(self, tenant: str, query: WeightedQuery, scope: Scope, level: Level, limit: int) -> list[int]:
         """Ids of the points with the highest BM25, best first; only those that have a word of the query."""
+
+
+class VectorEngine(Vectors, Successor, Protocol):
+    """An engine as settings choose it: it searches by vectors, and can be filled anew."""
+
+
+class WordEngine(Words, Successor, Protocol):
+    """The same for words."""
 
 
 @dataclass(frozen=True)
