@@ -16,7 +16,7 @@ from typing import Protocol, get_args
 from msgspec.structs import replace
 
 from contracts.reindex import Engines, Reindexing
-from services.retrieve.adapters.chosen import Chosen, choose, chosen, new_edge, sweep, with_engines
+from services.retrieve.adapters.chosen import Chosen, choose, chosen, new_edge, with_engines
 from services.retrieve.adapters.edge import Edge
 from services.retrieve.adapters.engines import engines, statistics_name
 from services.retrieve.adapters.live import Filling
@@ -114,7 +114,7 @@ class Reindexer:
             self._search.live.filling = None
             await filling.give_up()
             raise
-        task = asyncio.create_task(self._retire(earlier, before, choice))
+        task = asyncio.create_task(self._retire(earlier, before))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
@@ -140,7 +140,7 @@ class Reindexer:
     def _note(self, **changes: object) -> None:
         self.state = replace(self.state, seconds=round(time.monotonic() - self._began, 3), **changes)
 
-    async def _retire(self, earlier: Sequence[Store], statistics: Path, choice: Chosen) -> None:
+    async def _retire(self, earlier: Sequence[Store], statistics: Path) -> None:
         """Close the engines of before, and delete what they have on this machine."""
         try:
             await asyncio.sleep(GRACE_S)
@@ -148,4 +148,3 @@ class Reindexer:
             for engine in earlier:
                 await (engine.discard() if isinstance(engine, Edge) else engine.close())
             self._search.statistics.delete(statistics)
-            sweep(self._folder, choice)
