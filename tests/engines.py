@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 import httpx
 import numpy as np
 import pytest
+from qdrant_client import AsyncQdrantClient
 from servers import free_port
 
 from services.retrieve.adapters.edge import Edge
@@ -22,7 +24,13 @@ from services.retrieve.domain.terms import count
 from shared.encoder import DIMENSIONS, Floats
 
 Engine = Edge | Qdrant | OpenSearch
-Opens = Callable[[], Engine]
+
+
+class Opens(Protocol):
+    """Gives an engine on the same data, again and again; Edge has it in a folder for each place."""
+
+    def __call__(self, place: str = "") -> Engine: ...
+
 
 LAB = Path(__file__).resolve().parents[2] / "shared" / "lab" / "opensearch" / "start"
 _READY_S = 60.0
@@ -59,6 +67,18 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
     raise TimeoutError(f"no OpenSearch at {url}")
 
 
+def local_qdrant(name: str) -> Opens:
+    """The client's own engine; all that come from here share what they hold."""
+    shared = AsyncQdrantClient(":memory:")
+
+    def opening(place: str = "") -> Qdrant:
+        engine = Qdrant(":memory:", "", name)
+        engine._client = shared
+        return engine
+
+    return opening
+
+
 def delete_all(url: str, name: str) -> None:
     """Delete all indexes of this name, and their template."""
     httpx.delete(f"{url}/{name},{name}-*", params={"ignore_unavailable": "true"})
@@ -70,16 +90,18 @@ def opens(kind: str, folder: Path, opensearch_url: Callable[[], str]) -> Iterato
     """How to get an engine of this kind; what it leaves on a server is deleted in the end."""
     name = f"test-{uuid4().hex[:12]}"
     if kind == "edge":
-        yield lambda: Edge(folder / "edge")
+        yield lambda place="": Edge(folder / f"edge{place}")
     elif kind == "qdrant-local":
-        yield lambda: Qdrant(":memory:", "", name)
+        yield local_qdrant(name)
     elif kind == "qdrant":
         url = os.environ.get("QDRANT_URL") or pytest.skip("needs QDRANT_URL")
-        yield lambda: Qdrant(url, os.environ.get("QDRANT_KEY", ""), name)
-        httpx.delete(f"{url}/collections/{name}", headers={"api-key": os.environ.get("QDRANT_KEY", "")})
+        key = os.environ.get("QDRANT_KEY", "")
+        yield lambda place="": Qdrant(url, key, name)
+        for generation in range(1, 4):
+            httpx.delete(f"{url}/collections/{name}-{generation}", headers={"api-key": key})
     else:
         url = opensearch_url()
-        yield lambda: OpenSearch(url, name)
+        yield lambda place="": OpenSearch(url, name)
         delete_all(url, name)
 
 

@@ -44,7 +44,7 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
         following = asyncio.create_task(follow(library, search))
         following.add_done_callback(_say)
         folder, name = runtime.stack.data / FOLDER, uuid4().hex[:12]
-        reindexer = Reindexer(runtime.settings, folder, search, library, name)
+        reindexer = Reindexer(runtime.settings, folder, search, library, name, tls=runtime.stack.tls)
         runtime.when_started(lambda _: Orders(runtime.bus, reindexer).listen())
         yield
         await reindexer.close()

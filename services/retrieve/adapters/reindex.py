@@ -18,13 +18,14 @@ from msgspec.structs import replace
 from contracts.reindex import Engines, Reindexing
 from services.retrieve.adapters.chosen import Chosen, choose, chosen, new_edge, with_engines
 from services.retrieve.adapters.edge import Edge
-from services.retrieve.adapters.engines import engines, statistics_name
+from services.retrieve.adapters.engines import check_engines, engines, statistics_name
 from services.retrieve.adapters.live import Filling
 from services.retrieve.adapters.replay import replay
 from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings, VectorsIn, WordsIn
 from services.retrieve.domain.ports import Log, Store
 from shared.errors import PenstockError, Rejected
+from shared.tls import NO_TLS, Tls
 
 log = logging.getLogger("penstock.retrieve")
 
@@ -44,9 +45,17 @@ class Reindexer:
     """Fills engines for one open index, once at a time."""
 
     def __init__(
-        self, settings: RetrieveSettings, folder: Path, search: Search, library: Counted, replica: str
+        self,
+        settings: RetrieveSettings,
+        folder: Path,
+        search: Search,
+        library: Counted,
+        replica: str,
+        *,
+        tls: Tls = NO_TLS,
     ) -> None:
         self._settings = settings
+        self._tls = tls
         self._folder = folder
         self._search = search
         self._library = library
@@ -94,7 +103,8 @@ class Reindexer:
 
     async def _build(self, choice: Chosen) -> None:
         settings = with_engines(self._settings, choice.serving)
-        vectors, words = engines(settings, self._folder, choice.edge)
+        await check_engines(settings, self._tls)
+        vectors, words = engines(settings, self._folder, self._tls, choice.edge)
         filling = Filling(list({id(engine): engine for engine in (vectors, words)}.values()))
         try:
             await filling.begin()
