@@ -62,15 +62,17 @@ maxmemory-policy noeviction
 class Compose:
     """The folder of secrets as the site of the stack's tenants (client.stack.tenants)."""
 
-    def __init__(self, folder: Path, host: str) -> None:
-        """`host` is where tenants reach NATS: host:port."""
+    def __init__(self, folder: Path, host: str, inside: str = "nats:4222") -> None:
+        """`host` is where tenants reach NATS, `inside` where services do: host:port, or several with commas."""
         self.folder = folder
         self._host = host
+        self._inside = inside
 
     @classmethod
     def here(cls) -> Self:
         """As the environment says, and compose.yaml in the current folder."""
-        return cls(_folder(), os.environ.get("NATS_LISTEN") or "127.0.0.1:4222")
+        host, inside = os.environ.get("NATS_LISTEN"), os.environ.get("NATS_INSIDE")
+        return cls(_folder(), host or "127.0.0.1:4222", inside or "nats:4222")
 
     def known(self) -> Secrets:
         return secrets.load(self.folder)
@@ -98,7 +100,7 @@ class Compose:
         self._put("redis-password", known.redis["services"])
         self._put("redis-url", f"redis://services:{known.redis['services']}@redis:6379/0")
         for name, word in known.services.items():
-            self._put(f"{name}.nats", f"nats://{service_user(name)}:{word}@nats:4222")
+            self._put(f"{name}.nats", f"nats://{service_user(name)}:{word}@{self._inside}")
 
     def configure(self, known: Secrets, joining: Collection[str] = ()) -> None:
         accounts = accounts_text(known, joining)

@@ -55,12 +55,21 @@ def series(exported: str) -> dict[str, set[str]]:
 
 
 def questions() -> dict[str, str]:
-    """Every expression of the rules and of the dashboard, by its name."""
+    """Every expression of the rules, of the dashboard and of scalers, by its name."""
     rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
     panels = json.loads((DEPLOY / "grafana" / "penstock.json").read_text())["panels"]
-    return {rule["alert"]: rule["expr"] for rule in rules} | {
+    found = {rule["alert"]: rule["expr"] for rule in rules} | {
         panel["title"]: target["expr"] for panel in panels for target in panel["targets"]
     }
+    scaled = yaml.safe_load_all((DEPLOY / "kubernetes" / "overlays" / "scaled" / "scaledobjects.yaml").read_text())
+    queries = {
+        f"scaler of {each['metadata']['name']}": trigger["metadata"]["query"]
+        for each in scaled
+        for trigger in each["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    }
+    assert queries, "a scaler that asks Prometheus"
+    return found | queries
 
 
 @pytest.mark.parametrize("name", questions())
