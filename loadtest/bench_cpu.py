@@ -1,8 +1,8 @@
 """What an ask costs each process in processor time, and NATS in messages and bytes. For docs/scaling.md.
 
-`make bench-cpu [N=400]`. Starts an embedded stack, reads the sample library, warms up, and asks questions of the pattern
-`rag`, some at once: with the built-in reader, and with a model that takes no time. Processor time counts, not the
-clock, so that other work on the machine disturbs little. The last line is JSON.
+`make bench-cpu [N=400]`. Starts an embedded stack, reads the sample library, warms up, and asks questions of the
+pattern `rag`, some at once: with the built-in reader, and with a model that takes no time. Processor time counts, not
+the clock, so that other work on the machine disturbs little. The last line is JSON.
 """
 
 import argparse
@@ -83,7 +83,7 @@ async def ask(client: Penstock, model: str, n: int) -> None:
 
 
 async def streams(stack: StackInfo) -> dict[str, StreamState]:
-    """All streams and buckets of the services' account; the tenant's copies of RESULTS and EVENTS are as large again."""
+    """All streams and buckets of the services' account; the tenant's copies of RESULTS and EVENTS come on top."""
     nc = await nats.connect(stack.operator_url)
     js = nc.jetstream()
     names = [queue(DEFAULT_TENANT).name if stream is JOBS else stream.name for stream in STREAMS]
