@@ -72,7 +72,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-million bench-cpu bench-ask bench-lanes load load-limit soak bench-prefix bench-engine bench-gpu bench-retrieval chaos
+.PHONY: bench-fanout bench-million bench-cpu bench-ask bench-lanes bench-failover load load-limit soak bench-prefix bench-engine bench-gpu bench-retrieval chaos
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -93,6 +93,9 @@ load-limit: setup ## The most asks a second whose p95 stays under P95_MS (100)
 
 bench-lanes: setup ## p95 of an interactive ask, quiet and while a batch of 10,000 runs; fails where it doubles
 	@$(BIN)/python -m loadtest.bench_lanes $(ARGS)
+
+bench-failover: setup ## Asks while a provider has an outage, a storm of 429, is slow, hangs: availability, lost, time to reroute (N=2000)
+	@$(BIN)/python -m loadtest.bench_failover $(if $(filter command line,$(origin N)),--n $(N)) $(ARGS)
 
 soak: setup ## Mixed load for long: the slope of every process's memory; fails where one grows (MINUTES=30)
 	@$(BIN)/python -m loadtest.soak --minutes $(or $(MINUTES),30) $(ARGS)

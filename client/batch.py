@@ -44,6 +44,7 @@ class BatchReport(Struct, frozen=True):
     usage: Usage
     out: str
     found: int  # how many results the file had before
+    rungs: dict[str, int] = {}  # answers by rung, those of the model asked for left out
 
 
 class Rest(Struct):
@@ -84,6 +85,7 @@ async def run_batch(
             usage=out.counts.usage,
             out=str(out_path),
             found=found,
+            rungs=dict(out.counts.rungs),
         )
 
 

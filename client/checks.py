@@ -13,12 +13,13 @@ from redis.exceptions import RedisError
 from client.client import Penstock
 from client.discovery import PREFIX, Pong, connected, discover
 from client.errors import StackError
+from client.overview import find_breakers
 from client.stack import StackInfo, status
 from client.stack.config import nats_binary, redis_binary
 from client.stack.info import load, socket_folder
 from client.stack.ports import free_ports
 from contracts.subjects import JOBS, STREAMS
-from shared.errors import PenstockError
+from shared.errors import PenstockError, Retryable
 
 PYTHON = (3, 11)
 NATS = (2, 12)  # scheduled messages
@@ -53,7 +54,10 @@ async def stack(data: Path) -> AsyncIterator[Check]:
     bad = [process.name for process in info.processes if process.state != "RUNNING"]
     found = f"{len(info.processes)} processes run" if not bad else f"{', '.join(bad)} do not run"
     yield Check("stack", not bad, found, f"see {data / 'logs'}" if bad else "")
-    yield await _redis(info.redis_url)
+    redis = await _redis(info.redis_url)
+    yield redis
+    if redis.ok:
+        yield await _models(info.redis_url)
     try:
         async for check in _nats(info):
             yield check
@@ -126,6 +130,15 @@ async def _redis(url: str) -> Check:
         "keeps its data (AOF)" if good else f"aof_enabled={found['aof_enabled']}, {found.get('aof_last_write_status')}"
     )
     return Check("Redis", good, said, "free disk space, then: penstock down, penstock up")
+
+
+async def _models(url: str) -> Check:
+    try:
+        away = await find_breakers(url)
+    except Retryable as error:
+        return Check("models", False, str(error), "penstock down, then penstock up")
+    said = "; ".join(f"{breaker.model} is left alone: {breaker.why}" for breaker in away) or "no breaker is open"
+    return Check("models", not away, said, "its fallbacks answer meanwhile; look at the model's endpoint")
 
 
 async def _nats(info: StackInfo) -> AsyncIterator[Check]:

@@ -21,6 +21,7 @@ class Counts:
     failed: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    rungs: Counter[str] = field(default_factory=Counter)  # answers by rung, those of the model asked for left out
 
     @property
     def done(self) -> int:
@@ -30,6 +31,8 @@ class Counts:
         self.usage = self.usage + result.usage
         if result.failure is None:
             self.succeeded += 1
+            if result.answer is not None and result.answer.rung != "primary":
+                self.rungs[result.answer.rung] += 1
         else:
             self.failed += 1
             self.reasons[result.failure.code] += 1

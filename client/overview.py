@@ -3,12 +3,14 @@
 from msgspec import Struct
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
+from redis.asyncio import Redis
 
 from client.client import Penstock
 from client.discovery import PREFIX, Stats, discover
 from client.stack import StackInfo
 from client.stack.processes import memory
 from contracts.subjects import JOBS, STREAMS
+from shared.breakers import OpenBreaker, open_breakers
 from shared.bus import answered
 
 LISTEN_S = 0.5
@@ -65,6 +67,7 @@ class Overview(Struct):
     streams: list[StreamView]
     processes: list[ProcessView]
     memory: int
+    breakers: list[OpenBreaker] = []  # models that are left alone; known where the stack is that of the data folder
 
     @property
     def missing(self) -> list[str]:
@@ -87,7 +90,14 @@ async def overview(penstock: Penstock, url: str, expected: list[str], stack: Sta
         streams=[view for name in names if (view := await _stream(penstock.bus.js, name))],
         processes=processes,
         memory=sum(process.memory for process in processes),
+        breakers=await find_breakers(stack.redis_url) if stack else [],
     )
+
+
+async def find_breakers(redis_url: str) -> list[OpenBreaker]:
+    """Models that are left alone. Raises Retryable where Redis does not answer."""
+    async with Redis.from_url(redis_url, socket_connect_timeout=2) as redis:
+        return await open_breakers(redis)
 
 
 def _own_memory(stack: StackInfo, children: list[ProcessView]) -> int:

@@ -33,6 +33,8 @@ class Hop(Struct, frozen=True, omit_defaults=True):
     engine_queue_ms: float = 0.0  # … of it in the engine's own queue
     prefill_ms: float = 0.0  # … and for the prompt
     decode_ms: float = 0.0  # from the first token to the last
+    rungs: dict[str, int] = field(default_factory=dict)  # generate: completions by rung, those of the primary left out
+    why: str = ""  # … and what was wrong with the models above, of the first one
     v: int = 1
 
 

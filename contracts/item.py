@@ -5,6 +5,11 @@ from typing import Literal
 from msgspec import Struct, field
 
 Role = Literal["system", "user", "assistant", "tool"]
+Rung = Literal[
+    "primary",  # the model that was asked for
+    "backup",  # another model that writes
+    "degraded",  # sentences of the passages, or a text that was written beforehand
+]
 FailureCode = Literal[
     "malformed",  # the input does not have the form that the pattern needs
     "unanswerable",  # the documents do not say, and the job asked for that to count as a failure
@@ -137,6 +142,9 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     model: str = ""
     prompt: str = ""  # name@version
     finish_reason: Literal["stop", "length", "refused"] = "stop"
+    rung: Rung = "primary"  # which rung of the model's ladder gave it; the lowest one where several had a part in it
+    why: str = ""  # what was wrong with the models above that rung
+    escalate: bool = False  # it answers nothing: a person should look at the question
 
 
 class Timing(Struct, frozen=True, omit_defaults=True):
@@ -159,6 +167,9 @@ class Completion(Struct, frozen=True, omit_defaults=True):
     data: dict[str, object] | list[object] | None = None
     usage: Usage = Usage()
     timing: Timing = Timing()
+    rung: Rung = "primary"
+    why: str = ""  # what was wrong with the models above that rung
+    escalate: bool = False
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):
@@ -179,6 +190,8 @@ class Part(Struct, frozen=True, omit_defaults=True):
     data: dict[str, object] | list[object] | None = None
     quotes: list[Quote] = field(default_factory=list)
     failure: Failure | None = None
+    rung: Rung = "primary"
+    why: str = ""
 
 
 class IndexedDocument(Struct, frozen=True, omit_defaults=True):

@@ -104,6 +104,7 @@ class JobReport(Struct, frozen=True, omit_defaults=True):
     error: str = ""  # for `rejected`: which field, and what was expected
     shards: int = 0
     submitted_at: float = 0.0
+    rungs: dict[str, int] = field(default_factory=dict)  # answers by rung, those of the model asked for left out
     v: int = 1
 
 

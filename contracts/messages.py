@@ -18,7 +18,7 @@ from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResu
 from contracts.reindex import Reindex, Reindexing
 from contracts.steps import AnyStep, Step
 from contracts.subjects import BUCKETS, STREAMS, Bucket, Stream
-from contracts.task import Arrival, Cursor, DeadLetter, Parked, Tally, Task
+from contracts.task import Arrival, Cursor, DeadLetter, Parked, Tally, Task, Waited
 
 FOLDER = Path(__file__).parent
 EXAMPLES = FOLDER / "examples"
@@ -103,7 +103,7 @@ SERVICE_ERROR = "Nats-Service-Error"
 SERVICE_ERROR_CODE = "Nats-Service-Error-Code"
 
 _RESULT_HEADERS = (subjects.TALLY, subjects.SHARD, subjects.CLAIM)
-_WORK_HEADERS = (subjects.MSG_ID, subjects.CLAIM, subjects.SHARD)
+_WORK_HEADERS = (subjects.MSG_ID, subjects.CLAIM, subjects.SHARD, subjects.WAITED)
 
 OF_USERS = (
     Contract(
@@ -209,6 +209,7 @@ BETWEEN_SERVICES = (
         headers=(subjects.CLAIM, subjects.CLAIM_BUCKET),
     ),
     Contract(Tally, "", owner="services", readers="services", encoding="json", inside=f"header {subjects.TALLY}"),
+    Contract(Waited, "", owner="services", readers="services", encoding="json", inside=f"header {subjects.WAITED}"),
 )
 
 STEP_TYPES: tuple[type[Step], ...] = get_args(AnyStep)
@@ -244,5 +245,6 @@ HEADERS = {
     subjects.REPLY: "Where the answer to an ask is wanted.",
     subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
     subjects.BURIED: "The result came from a dead letter; while its group waits, a redriven task's takes its place.",
+    subjects.WAITED: "JSON of a Waited: not to be worked on before its time, which is no failed attempt.",
     subjects.SHARD: "Group, index and item numbers: enough to fail the items of a task that cannot be read.",
 }

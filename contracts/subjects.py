@@ -88,6 +88,7 @@ CLAIM_BUCKET = "Penstock-Claim-Bucket"  # the bucket of the claim, where it is n
 REPLY = "Penstock-Reply"  # where the answer to an ask is wanted
 TALLY = "Penstock-Tally"  # JSON of a Tally
 BURIED = "Penstock-Buried"  # a result that came from a dead letter: what a redriven task brings takes its place
+WAITED = "Penstock-Waited"  # JSON of a Waited: the task is not to be worked on before its time
 SHARD = "Penstock-Shard"  # <group> <index> <item numbers>: enough to fail the items of a task that cannot be read
 
 

@@ -74,6 +74,15 @@ class Tally(Struct, frozen=True, omit_defaults=True):
     usage: Usage = Usage()
     reasons: dict[str, int] = field(default_factory=dict)  # failures by code
     spent_ms: int = 0  # that services have worked on it
+    rungs: dict[str, int] = field(default_factory=dict)  # answers by rung, those of the primary left out
+
+
+class Waited(Struct, frozen=True, omit_defaults=True):
+    """In the headers of a task that waits for something that is nobody's fault, such as a model that is away."""
+
+    until: float  # unix seconds: not to be worked on before
+    failed: int = 0  # attempts that have failed so far; waiting is none
+    runs: int = 0  # how often it was worked on so far
 
 
 class DeadLetter(Struct, frozen=True, omit_defaults=True):

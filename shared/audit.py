@@ -17,6 +17,7 @@ from shared.bus import Bus
 from shared.delivery import Delivery
 from shared.errors import PenstockError
 from shared.outcome import truncated
+from shared.rungs import below_primary, lowest
 from shared.telemetry import LANE, MODEL, Telemetry, failed, trace_id
 
 
@@ -65,7 +66,8 @@ class Audit:
                     msgspec.structs.replace(
                         hop, queued_ms=round(queued, 3), took_ms=round(took, 3), attempt=delivery.attempt,
                         model=model, usage=usage, error=error, trace=trace_id(),
-                    )
+                    ),
+                    delivery.run,
                 )  # fmt: skip
         self.telemetry.queue_seconds.record(queued / 1000, {LANE: task.lane})
 
@@ -78,11 +80,12 @@ class Audit:
             at=time.time(), queued_ms=round(queued, 3), took_ms=round(took, 3), items=items, failed=failed,
             attempt=delivery.attempt, replica=self.replica, trace=trace_id(),
         )  # fmt: skip
-        await self._write(record)
+        await self._write(record, delivery.attempt)
 
     def _hop(self, task: Task, name: str, items: list[Item], record: Record) -> Hop:
         after = record.after
         ttft, waited, prefill, decode = _timing(task, after) if name == "generate" else (0.0, 0.0, 0.0, 0.0)
+        fresh = [one for item in after for one in item.completions] if name == "generate" else []
         return Hop(
             tenant=task.tenant,
             job=task.job,
@@ -101,13 +104,15 @@ class Audit:
             engine_queue_ms=waited,
             prefill_ms=prefill,
             decode_ms=decode,
+            rungs=below_primary(fresh),
+            why=lowest(fresh)[1],
         )
 
-    async def _write(self, hop: Hop) -> None:
+    async def _write(self, hop: Hop, run: int) -> None:
         await self.bus.nc.publish(
             subjects.events(hop.tenant, hop.job),
             msgspec.json.encode(hop),
-            headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.step}.{hop.attempt}"},
+            headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.step}.{run}"},
         )
 
 

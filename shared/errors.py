@@ -22,6 +22,15 @@ class Retryable(PenstockError):
         self.settled = settled
 
 
+class Later(Retryable):
+    """Not now, and nobody's fault: what it needs is known to be away. It comes back after `after` seconds, and this
+    does not count as an attempt, however often it happens; a deadline ends it."""
+
+    def __init__(self, reason: str, *, after: float) -> None:
+        super().__init__(reason, after=after)
+        self.after: float = after
+
+
 class QueueFull(Retryable):
     """The stream refuses new messages: too much is waiting already. Nothing was stored; try again after `after` s."""
 
@@ -43,3 +52,10 @@ class ItemError(PenstockError):
 
     def failure(self, service: str) -> Failure:
         return Failure(code=self.code, reason=str(self), service=service)
+
+
+class Unusable(ItemError):
+    """The item fails, and so would every other: a key that is refused, a model that is not there, a used-up quota."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("upstream", reason)

@@ -80,4 +80,6 @@ def _part(child: Item) -> Part:
     answer = child.answer
     if child.failure is not None or answer is None:
         return Part(index=child.part, failure=child.failure or LOST)
-    return Part(index=child.part, text=answer.text, data=answer.data, quotes=answer.quotes)
+    return Part(
+        index=child.part, text=answer.text, data=answer.data, quotes=answer.quotes, rung=answer.rung, why=answer.why
+    )

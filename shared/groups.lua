@@ -1,7 +1,7 @@
 -- Arrive: count a child once, whatever happens.
 -- KEYS: 1 the group's hash, 2 its bitmap, 3 its list of indices with failures
 -- ARGV: 1 index, 2 succeeded, 3 failed, 4 prompt tokens, 5 cached tokens, 6 completion tokens, 7 calls,
---       8 cost in nano dollars, 9 milliseconds of work, 10 seconds to live, then pairs of failure code and count
+--       8 cost in nano dollars, 9 milliseconds of work, 10 seconds to live, then pairs of another field and its count
 -- Returns {arrived, size, mark}. Size 0: the group is not known here, recount it from its stream. Mark: so many have
 -- arrived that more of the group should be opened; 0 otherwise.
 local size = tonumber(redis.call('HGET', KEYS[1], 'size') or '0')
@@ -20,9 +20,9 @@ if redis.call('SETBIT', KEYS[2], ARGV[1], 1) == 0 then
   if ARGV[3] ~= '0' then
     redis.call('RPUSH', KEYS[3], ARGV[1])
     redis.call('EXPIRE', KEYS[3], ARGV[10])
-    for i = 11, #ARGV, 2 do
-      redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[i], ARGV[i + 1])
-    end
+  end
+  for i = 11, #ARGV, 2 do
+    redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
   end
   redis.call('EXPIRE', KEYS[1], ARGV[10])
   redis.call('EXPIRE', KEYS[2], ARGV[10])

@@ -16,6 +16,7 @@ NANO = 1_000_000_000
 TTL_S = 7 * 24 * 3600
 
 _REASON = "reason:"
+_RUNG = "rung:"
 _ARRIVE = (Path(__file__).parent / "groups.lua").read_text(encoding="utf-8")
 _TAKE_BACK = (Path(__file__).parent / "take_back.lua").read_text(encoding="utf-8")
 
@@ -105,8 +106,10 @@ def _figures(index: int, tally: Tally) -> list[str | int]:
     """The arguments of the scripts."""
     usage = tally.usage
     counts = (index, tally.succeeded, tally.failed, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
-    reasons = [part for reason in tally.reasons.items() for part in reason]
-    return [*counts, usage.calls, round(usage.cost_usd * NANO), tally.spent_ms, TTL_S, *reasons]
+    named = {f"{_REASON}{code}": n for code, n in tally.reasons.items()}
+    named |= {f"{_RUNG}{rung}": n for rung, n in tally.rungs.items()}
+    pairs = [part for pair in named.items() for part in pair]
+    return [*counts, usage.calls, round(usage.cost_usd * NANO), tally.spent_ms, TTL_S, *pairs]
 
 
 def _tally(values: dict[str, int]) -> Tally:
@@ -117,8 +120,14 @@ def _tally(values: dict[str, int]) -> Tally:
         calls=values.get("calls", 0),
         cost_usd=values.get("cost_nano", 0) / NANO,
     )
-    reasons = {name.removeprefix(_REASON): n for name, n in values.items() if name.startswith(_REASON) and n}
-    return Tally(values.get("succeeded", 0), values.get("failed", 0), usage, reasons, values.get("spent_ms", 0))
+    return Tally(
+        values.get("succeeded", 0), values.get("failed", 0), usage, _named(values, _REASON), values.get("spent_ms", 0),
+        _named(values, _RUNG),
+    )  # fmt: skip
+
+
+def _named(values: dict[str, int], prefix: str) -> dict[str, int]:
+    return {name.removeprefix(prefix): n for name, n in values.items() if name.startswith(prefix) and n}
 
 
 def _keys(group: str) -> tuple[str, str, str]:

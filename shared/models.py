@@ -38,11 +38,31 @@ class Timeout(_Entry):
     total: float = Field(default=300.0, gt=0)
 
 
+class Breaker(_Entry):
+    """When a model is left alone, and for how long. Times in seconds."""
+
+    failures: int = Field(default=3, ge=1)  # calls in a row that failed, or were slow
+    slow_s: float = Field(default=4.0, gt=0)  # to the first token
+    open_s: float = Field(default=2.0, gt=0)  # at first; doubles with every probe that fails …
+    open_max_s: float = Field(default=60.0, gt=0)  # … up to this, or to what Retry-After says
+
+
+class Patience(_Entry):
+    """For how many seconds of its being away a model is waited for before the next rung answers, by lane.
+
+    `margin` is what an item keeps of its time for the next rung: nearer to its deadline it does not wait.
+    """
+
+    interactive: float = Field(default=0.0, ge=0)
+    batch: float = Field(default=3600.0, ge=0)
+    margin: float = Field(default=60.0, ge=0)
+
+
 class Model(_Entry):
     """One model of the catalogue; `models.yaml` explains the fields."""
 
     name: str
-    engine: Literal["extractive", "openai", "vllm", "noop"]
+    engine: Literal["extractive", "openai", "vllm", "canned", "noop"]
     base_url: str = ""
     id: str = ""
     api_key_env: str = ""
@@ -56,6 +76,15 @@ class Model(_Entry):
     adapter: str = ""
     settings: dict[str, str | int | float | bool] = {}
     cache_salt: bool = False
+    text: str = ""
+    fallback: tuple[str, ...] = ()
+    breaker: Breaker = Breaker()
+    patience: Patience = Patience()
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it writes nothing of its own: in another model's place, its answer is a degraded one."""
+        return self.engine in ("extractive", "canned")
 
     @field_validator("name")
     @classmethod
@@ -86,6 +115,8 @@ class Model(_Entry):
             raise ValueError("adapter: only the engine vllm loads adapters")
         if self.engine == "openai" and not (self.base_url and self.id):
             raise ValueError("the engine openai needs base_url and id")
+        if (self.engine == "canned") != bool(self.text.strip()):
+            raise ValueError("text: the engine canned needs what it answers with, and no other engine takes one")
         return self
 
     def cost(self, usage: Usage) -> float:
@@ -112,7 +143,24 @@ class Catalogue(_Entry):
         defaults = [model.name for model in self.models if model.default]
         if len(defaults) != 1:
             raise ValueError(f"expected one model with `default: true`, got {', '.join(defaults) or 'none'}")
+        for model in self.models:
+            self._check_fallback(model)
         return self
+
+    def _check_fallback(self, model: Model) -> None:
+        known = {other.name: other for other in self.models}
+        below = [model.name]
+        where = f"model {model.name!r}: fallback:"
+        for name in model.fallback:
+            if name not in known:
+                raise ValueError(f"{where} no such model {name!r}; known are {', '.join(known)}")
+            if name in below:
+                raise ValueError(f"{where} {name!r} stands twice on its ladder")
+            if "noop" in (model.engine, known[name].engine):
+                raise ValueError(f"{where} a model of the engine noop stands on no ladder")
+            if len(below) > 1 and known[below[-1]].degraded and not known[name].degraded:
+                raise ValueError(f"{where} {name!r} writes, so it belongs before {below[-1]!r}")
+            below.append(name)
 
     @cached_property
     def default(self) -> Model:
@@ -127,6 +175,11 @@ class Catalogue(_Entry):
             if model.name == name:
                 return model
         raise Rejected(f"no such model {name!r}; known are {', '.join(model.name for model in self.models)}")
+
+    def ladder(self, name: str) -> tuple[Model, ...]:
+        """A model and those behind it, in their order; what stands behind these is not asked. Raises Rejected."""
+        first = self.get(name)
+        return (first, *(self.get(other) for other in first.fallback))
 
 
 def load_catalogue(path: Path | None = None) -> Catalogue:
@@ -149,7 +202,9 @@ def _explain(file: Path, content: Any, error: ValidationError) -> str:
     where, field = _place(content, first["loc"])
     text = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        owners: dict[str, type[_Entry]] = {"price": Price, "timeout": Timeout}
+        owners: dict[str, type[_Entry]] = {
+            "price": Price, "timeout": Timeout, "breaker": Breaker, "patience": Patience,
+        }  # fmt: skip
         owner = owners.get(field.split(".")[0], Model if where else Catalogue)
         text = f"no such field; known are {', '.join(owner.model_fields)}"
     return ": ".join(part for part in (str(file), where, field, text) if part)

@@ -8,6 +8,7 @@ import msgspec
 from contracts.item import Failure, FailureCode, Item, Usage
 from contracts.job import ItemResult, ShardResult
 from contracts.task import Tally, Task
+from shared.rungs import below_primary
 
 
 def item_result(item: Item, job: str = "") -> ItemResult:
@@ -33,7 +34,8 @@ def tally(items: Sequence[Item], spent_s: float = 0.0) -> Tally:
     """What these items count; `spent_s` is how long services have worked on them."""
     reasons: Counter[str] = Counter(item.failure.code for item in items if item.failure is not None)
     failed = reasons.total()
-    return Tally(len(items) - failed, failed, total(items), dict(reasons), round(spent_s * 1000))
+    rungs = below_primary(item.answer for item in items if item.alive and item.answer is not None)
+    return Tally(len(items) - failed, failed, total(items), dict(reasons), round(spent_s * 1000), rungs)
 
 
 def total(items: Sequence[Item]) -> Usage:

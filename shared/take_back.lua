@@ -16,7 +16,7 @@ if redis.call('SETBIT', KEYS[2], ARGV[1], 0) == 1 then
     end
   end
   for i = 11, #ARGV, 2 do
-    redis.call('HINCRBY', KEYS[1], 'reason:' .. ARGV[i], '-' .. ARGV[i + 1])
+    redis.call('HINCRBY', KEYS[1], ARGV[i], '-' .. ARGV[i + 1])
   end
   redis.call('LREM', KEYS[3], 0, ARGV[1])
 end

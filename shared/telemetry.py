@@ -39,6 +39,7 @@ SERVICE = "penstock.service"
 ATTEMPT = "penstock.attempt"
 OUTCOME = "penstock.outcome"  # of an item: succeeded, or the code of its failure
 MODE = "penstock.answer.mode"  # generated, extractive, degraded, refused
+RUNG = "penstock.answer.rung"  # primary, backup, degraded
 CHECK = "penstock.check"
 PASSED = "penstock.passed"
 ERROR = "error.type"
@@ -64,6 +65,7 @@ class Telemetry:
     retries: Counter
     dead_letters: Counter
     queue_depths: dict[tuple[str, str], int]  # by service and lane; what is in it is observed as a gauge
+    breakers: dict[str, int]  # by model, 1: it is left alone; observed as a gauge
     _providers: list[TracerProvider | MeterProvider] = field(default_factory=list)
 
     @contextmanager
@@ -108,7 +110,8 @@ class Telemetry:
         """Count the answers and verdicts that a step has added."""
         for was, item in zip(before, after, strict=True):
             if item.answer is not None and was.answer is None:
-                self.answers.add(1, {TENANT: task.tenant, PATTERN: task.pattern, MODE: item.answer.mode})
+                how = {MODE: item.answer.mode, RUNG: item.answer.rung}
+                self.answers.add(1, {TENANT: task.tenant, PATTERN: task.pattern, **how})
             if item.verdict is not None and item.verdict is not was.verdict:
                 whose: dict[str, str | bool] = {TENANT: task.tenant, PATTERN: task.pattern}
                 self.verdicts.add(1, {**whose, CHECK: item.verdict.check, PASSED: item.verdict.passed})
@@ -150,6 +153,13 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
     meter.create_observable_gauge(
         "penstock.queue.depth", [lambda _: _observed(depths)], "{task}", "tasks that wait or are at work"
     )
+    breakers: dict[str, int] = {}
+    meter.create_observable_gauge(
+        "penstock.breaker.open",
+        [lambda _: [Observation(is_open, {MODEL: model}) for model, is_open in breakers.items()]],
+        "{breaker}",
+        "1 where a model is left alone",
+    )
     return Telemetry(
         service=service,
         tracer=tracers.get_tracer("penstock"),
@@ -167,6 +177,7 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
         retries=meter.create_counter("penstock.retries", "{task}", "tasks that are to come again"),
         dead_letters=meter.create_counter("penstock.dead_letters", "{task}", "tasks given up"),
         queue_depths=depths,
+        breakers=breakers,
         _providers=[tracers, meters],
     )
 

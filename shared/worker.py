@@ -27,7 +27,7 @@ from shared.bury import Lost, bury, read_task
 from shared.bus import Bus
 from shared.cancels import Cancels
 from shared.delivery import Delivery
-from shared.errors import ItemError, PenstockError, Poison, Rejected, Retryable
+from shared.errors import ItemError, Later, PenstockError, Poison, Rejected, Retryable
 from shared.hops import Hops
 from shared.outcome import Advance, Finished, Outcome, Spread
 from shared.pull import Pull, pulling
@@ -104,10 +104,15 @@ class Worker:
     async def handle(self, message: Msg) -> None:
         """Work on one message and settle it."""
         delivery = Delivery.of(message)
+        if delivery.early_s > 0:
+            await delivery.not_yet()
+            return
         with self.telemetry.hop(message.subject, message.headers, delivery.attempt):
             async with delivery.heartbeat(self.settings.ack_wait_s / 3):
                 try:
                     await self._attempt(delivery)
+                except Later as error:
+                    await self._wait(delivery, error)
                 except Retryable as error:
                     await self._retry(delivery, "upstream", str(error), error)
                 except PenstockError as error:
@@ -175,7 +180,7 @@ class Worker:
                 with TURNS.served(task.lane):
                     result = await handler(msgspec.structs.replace(task, items=living), step)
             except Retryable as error:
-                if error.settled is None or delivery.attempt < self.settings.attempts:
+                if error.settled is None or isinstance(error, Later) or delivery.attempt < self.settings.attempts:
                     raise
                 result = error.settled
             outcome = result if isinstance(result, Outcome) else Advance(result)
@@ -188,6 +193,13 @@ class Worker:
         if isinstance(outcome, Spread):
             return Spread(merge_back(task.items, outcome.items), outcome.children, outcome.merge)
         return outcome
+
+    async def _wait(self, delivery: Delivery, error: Later) -> None:
+        """Waiting is no failure; where even that is not possible, it is one more attempt."""
+        try:
+            await delivery.wait(self.bus, error)
+        except Retryable as unpublished:
+            await self._retry(delivery, "upstream", str(unpublished), unpublished)
 
     async def _retry(self, delivery: Delivery, code: FailureCode, reason: str, error: Retryable | None) -> None:
         if delivery.attempt < self.settings.attempts:

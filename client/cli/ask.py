@@ -21,7 +21,7 @@ app = typer.Typer()
 
 MODES = {
     "extractive": "extractive: sentences of the documents, word for word; no language model was asked",
-    "degraded": "degraded: no model was available, so these are sentences of the documents, word for word",
+    "degraded": "degraded: sentences of the documents, word for word, because no model could answer",
     "refused": "refused: the documents do not answer this",
 }
 
@@ -97,7 +97,7 @@ def show(screen: Screen, result: ItemResult, took_s: float, first_s: float | Non
     elif result.answer:
         screen.say(result.answer.text, "bold")
         _show_quotes(screen, result.answer)
-        if note := MODES.get(result.answer.mode):
+        if note := rung(result.answer) or MODES.get(result.answer.mode):
             screen.say(note, "yellow")
         if result.verdict and not result.verdict.passed:
             screen.say(f"{result.verdict.check}: not passed: {'; '.join(result.verdict.findings)}", "yellow")
@@ -105,6 +105,19 @@ def show(screen: Screen, result: ItemResult, took_s: float, first_s: float | Non
     screen.say(f"{usage(result.usage)} · {seconds(took_s)}{first} · job {result.job}", "dim")
     if result.session:
         screen.say(f"the session so far: {usage(result.session)} in {result.session.calls} calls", "dim")
+
+
+def rung(answer: Answer) -> str:
+    """Which rung gave the answer and why, in words; empty where it was the model that was asked for."""
+    if answer.rung == "primary":
+        return ""
+    if answer.escalate:
+        kind = "degraded: a text that was written beforehand; a person should look at the question"
+    elif answer.rung == "degraded":
+        kind = MODES["refused" if answer.mode == "refused" else "degraded"]
+    else:
+        kind = f"backup: answered by {answer.model}"
+    return f"{kind}\n{answer.why}"
 
 
 def _show_quotes(screen: Screen, answer: Answer) -> None:

@@ -136,6 +136,8 @@ def show(screen: Screen, report: BatchReport, out: Path) -> None:
     screen.say(f"{report.succeeded} succeeded, {report.failed} failed", "bold")
     if report.reasons:
         screen.say(f"reasons: {reasons(report.reasons)}")
+    if report.rungs:
+        screen.say(f"answered by other rungs of the ladder: {reasons(report.rungs)}", "yellow")
     rate = f" ({report.size / report.seconds:,.0f} items/s)" if report.seconds else ""
     screen.say(f"{seconds(report.seconds)}{rate} · {usage(report.usage)} · job {report.job} · {out}", "dim")
     screen.document(report)

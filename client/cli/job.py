@@ -81,6 +81,8 @@ def show(screen: Screen, view: JobView) -> None:
             screen.say(report.error, "red")
         if report.reasons:
             screen.say(f"reasons: {reasons(report.reasons)}")
+        if report.rungs:
+            screen.say(f"answered by other rungs of the ladder: {reasons(report.rungs)}", "yellow")
         screen.say(
             f"pattern {report.pattern}, {report.size} items in {report.shards} shards, {seconds(report.seconds)}"
         )

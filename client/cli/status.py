@@ -1,12 +1,13 @@
 """`penstock status`"""
 
+import time
 from pathlib import Path
 
 import typer
 from rich.text import Text
 
 from client.cli.options import Data, Json, NatsUrl, Tenant, address
-from client.cli.screen import Screen, size, table
+from client.cli.screen import Screen, seconds, size, table
 from client.cli.session import operate
 from client.client import Penstock
 from client.overview import Overview, overview
@@ -53,12 +54,28 @@ def show(screen: Screen, view: Overview) -> None:
     if view.memory:
         screen.say(f"{size(view.memory)} in all", "dim")
     _show_streams(screen, view)
+    _show_breakers(screen, view)
     if view.missing:
         screen.say(f"does not answer: {', '.join(view.missing)}; see the logs, or: penstock doctor", "red")
 
 
 def _process_cells(pid: int, state: str, memory: int) -> tuple[object, ...]:
     return (pid or "", Text(state.lower(), style="" if state == "RUNNING" else "red"), size(memory))
+
+
+def _show_breakers(screen: Screen, view: Overview) -> None:
+    now = time.time()
+    rows = [
+        (
+            breaker.model,
+            seconds(now - breaker.since),
+            "now" if breaker.half_open else f"in {seconds(breaker.until - now)}",
+            breaker.why,
+        )
+        for breaker in view.breakers
+    ]
+    if rows:
+        screen.out.print(table("Models that are left alone", ("model", "for", "next probe", "why"), rows))
 
 
 def _show_streams(screen: Screen, view: Overview) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from nats.micro.service import Service as MicroService
 
 from contracts.steps import Generate
+from services.generate_gpu.adapters.breakers import RedisBreakers, watch
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.adapters.register import Register
 from services.generate_gpu.adapters.tokens import NatsTokens
@@ -15,6 +16,7 @@ from services.generate_gpu.adapters.warming import Warming
 from services.generate_gpu.config import GenerateSettings
 from services.generate_gpu.domain.completion import Engine, Keeping, Starting
 from services.generate_gpu.domain.load import Load
+from services.generate_gpu.engines.canned import Canned
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.handlers import Workshop, generate
@@ -27,6 +29,7 @@ from shared.service import Runtime, main, service
 async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
     catalogue = load_catalogue(runtime.stack.models)
     engines = open_engines(catalogue, runtime.settings)
+    guards = RedisBreakers(runtime.redis)
     workshop = Workshop(
         catalogue=catalogue,
         engines=engines,
@@ -35,13 +38,18 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         items_at_once=runtime.settings.items_at_once,
         tries=runtime.settings.attempts,
         cancelled=runtime.cancels.reason,
+        breakers=guards,
     )
     keeping = {name: engine for name, engine in engines.items() if isinstance(engine, Keeping)}
     if keeping:
         register(runtime, keeping, workshop.load)
     await asyncio.gather(*(engine.start() for engine in engines.values() if isinstance(engine, Starting)))
     runtime.on(Generate, lambda task, step: generate(task, step, workshop))
+    guarded = [model.name for model in catalogue.models if guards.guards(model)]
+    watching = asyncio.create_task(watch(runtime.redis, guarded, runtime.telemetry)) if guarded else None
     yield
+    if watching is not None:
+        watching.cancel()
     await asyncio.gather(*(engine.close() for engine in engines.values()))
 
 
@@ -85,6 +93,8 @@ def _engine(model: Model, settings: GenerateSettings) -> Engine:
             from services.generate_gpu.engines.openai import OpenAI  # 20 MB that the default catalogue needs not
 
             return OpenAI(model, settings.connections)
+        case "canned":
+            return Canned(model)
         case "noop":
             return Noop(model)
         case "vllm":

@@ -14,6 +14,6 @@ class GenerateSettings(ServiceSettings):
     batch_slots: int = 16
     items_at_once: int = 16  # items of a shard that call the model at the same time
     reader_threads: int = 2  # of the extractive reader
-    connections: int = 64  # to one model endpoint
+    connections: int = 80  # to one model endpoint; batches take three quarters of them at most
     ledger_ttl_s: int = 3600
     prefix_slots: int = 16  # calls of models that keep prefixes, before their prompts go to other replicas

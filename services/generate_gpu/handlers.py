@@ -9,19 +9,21 @@ from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from contracts import subjects
-from contracts.item import Failure, Item, Usage
-from contracts.steps import Generate
+from contracts.item import Failure, Item
+from contracts.steps import Generate, Judge, Remember
 from contracts.task import Task
 from services.generate_gpu.adapters.ledger import CountOnly, MemoryLedger
 from services.generate_gpu.domain.answer import answered, charged
+from services.generate_gpu.domain.breaker import Breakers, Unguarded
 from services.generate_gpu.domain.completion import CompletionRequest, Engine, request_for
+from services.generate_gpu.domain.ladder import Due, Ladder, ladder
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
 from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.output import checker
 from services.generate_gpu.domain.purchase import Purchase
 from services.generate_gpu.domain.stream import Publisher, TokenStream
 from services.generate_gpu.domain.watch import unless
-from shared.errors import ItemError, Rejected, Retryable
+from shared.errors import ItemError, Later, Rejected, Retryable
 from shared.models import Catalogue, Model
 
 SERVICE = "generate"
@@ -38,6 +40,7 @@ class Workshop:
     items_at_once: int = 16  # of a shard
     tries: int = 5  # calls for one item that may fail before the item does
     cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
+    breakers: Breakers = field(default_factory=Unguarded)
     load: Load = field(default_factory=Load)
     clock: Callable[[], float] = time.time
 
@@ -53,15 +56,18 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
     except (Rejected, ItemError) as error:
         code = error.code if isinstance(error, ItemError) else "upstream"
         return [replace(item, failure=Failure(code, str(error), SERVICE)) for item in task.items]
-    if bench.engine.instant and not step.stream and step.schema is None:
+    if bench.ladder.first.instant and not step.stream and step.schema is None:
         return [await bench.at_once(item) for item in task.items]
     with workshop.load.of(len(task.items), step.prefix):
         results = await asyncio.gather(*(bench.settle(item) for item in task.items))
     settled = [result.failed if isinstance(result, _Again) else result for result in results]
     again = [result.error for result in results if isinstance(result, _Again)]
-    if again:
-        worst = max(again, key=lambda error: error.after or 0.0)
+    failed = [error for error in again if not isinstance(error, Later)]
+    if failed:
+        worst = max(failed, key=lambda error: error.after or 0.0)
         raise Retryable(str(worst), after=worst.after, settled=settled) from worst
+    if again:
+        raise min(again, key=lambda error: error.after or 0.0)  # all of them wait: as long as the first of them has to
     return settled
 
 
@@ -81,7 +87,7 @@ class _Bench:
     step: Generate
     workshop: Workshop
     model: Model
-    engine: Engine
+    ladder: Ladder
     ledger: Ledger
     validator: Draft202012Validator | None
     paid: Mapping[int, Paid]
@@ -89,7 +95,7 @@ class _Bench:
 
     async def at_once(self, item: Item) -> Item:
         """Without waiting there is nothing to book or to watch over; a bench measures the rest of the way."""
-        completions = await self.engine.complete(self._request(item))
+        completions = await self.ladder.first.complete(self._request(item))
         return charged(answered(item, completions, self.step.n), completions[0].usage)
 
     async def settle(self, item: Item) -> Item | _Again:
@@ -97,17 +103,17 @@ class _Bench:
             stream = self._stream(item)
             entry = Entry(self.task.id, self.task.hop, item.n)
             paid = self.paid.get(item.n, Paid())
-            purchase = Purchase(self.engine, self.ledger, entry, paid, self.workshop.tries, stream)
+            purchase = Purchase(self.ladder, self._due(item), self.ledger, entry, paid, self.workshop.tries, stream)
             try:
                 done = await self._completed(item, purchase)
             except ItemError as error:
                 done = replace(item, failure=error.failure(SERVICE))
             except Retryable as error:
                 failed = replace(item, failure=Failure("upstream", f"given up: {error}", SERVICE))
-                return _Again(error, charged(failed, self._priced(purchase.usage)))
+                return _Again(error, charged(failed, purchase.usage))
             if stream is not None:
                 await stream.close(_finish(done))
-            return charged(done, self._priced(purchase.usage))
+            return charged(done, purchase.usage)
 
     async def _completed(self, item: Item, purchase: Purchase) -> Item:
         drawing = purchase.completions(self._request(item), self.validator)
@@ -125,27 +131,30 @@ class _Bench:
         return None
 
     def _request(self, item: Item) -> CompletionRequest:
-        return request_for(item, self.step, self.task.lane, self.task.tenant)
+        return request_for(item, self.step, self.task.lane, self.task.tenant, final=_is_final(self.task))
 
     def _stream(self, item: Item) -> TokenStream | None:
         if not self.step.stream or self.step.n != 1:
             return None
         return TokenStream(self.workshop.publisher, subjects.tokens(self.task.tenant, self.task.job, item.n))
 
-    def _priced(self, usage: Usage) -> Usage:
-        return replace(usage, cost_usd=self.model.cost(usage))
+    def _due(self, item: Item) -> Due:
+        policy = self.model.patience
+        deadlines = [deadline for deadline in (item.deadline, self.task.deadline) if deadline is not None]
+        waits_s = policy.batch if self.task.lane == "batch" else policy.interactive
+        return Due(waits_s, policy.margin, min(deadlines, default=None), self.workshop.clock)
 
 
 async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
-    model = workshop.catalogue.get(step.model)
-    engine = workshop.engines[model.name]
-    ledger = _ledger(workshop.ledger, engine, step)
+    models = workshop.catalogue.ladder(step.model)
+    rungs = ladder(models, workshop.engines, workshop.breakers)
+    ledger = _ledger(workshop.ledger, rungs, step)
     return _Bench(
         task=task,
         step=step,
         workshop=workshop,
-        model=model,
-        engine=engine,
+        model=models[0],
+        ladder=rungs,
         ledger=ledger,
         validator=None if step.schema is None else checker(step.schema),
         paid=await ledger.read(task.id, task.hop),
@@ -153,9 +162,9 @@ async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
     )
 
 
-def _ledger(shared: Ledger, engine: Engine, step: Generate) -> Ledger:
+def _ledger(shared: Ledger, rungs: Ladder, step: Generate) -> Ledger:
     """What costs nothing is not booked; a stream needs its attempts counted across redeliveries all the same."""
-    if engine.paid:
+    if rungs.paid:
         return shared
     return CountOnly(shared) if step.stream else MemoryLedger()
 
@@ -164,3 +173,10 @@ def _finish(item: Item) -> str:
     if item.failure is not None:
         return item.failure.code
     return item.answer.finish_reason if item.answer is not None else "stop"
+
+
+def _is_final(task: Task) -> bool:
+    """Whether what is generated now is what the user gets: no part of something, and no step goes on with it."""
+    whole = task.group == subjects.job_group(task.tenant, task.job)
+    after = [step for step in task.steps[1:] if not isinstance(step, Remember)]
+    return whole and all(isinstance(step, Judge) and step.check == "grounding" for step in after)

@@ -12,10 +12,11 @@ from services.judge.domain import grounding, vote
 from services.judge.domain.answers import answer_of
 from services.judge.domain.critique import critique_of
 from services.judge.domain.rubric import Rubric, pick, score
-from services.judge.domain.samples import samples
+from services.judge.domain.samples import Data, samples
 from services.judge.domain.sources import sources
 from services.judge.domain.statements import is_refusal
 from shared.errors import ItemError
+from shared.rungs import lowest
 from shared.turns import TURNS
 
 SERVICE = "judge"
@@ -50,6 +51,8 @@ def grounded(item: Item, options: Options) -> Item:
     answer = answer_of(item)
     if answer is None:
         raise ItemError("internal", "grounding: expected an answer or a completion to check, got neither")
+    if answer.escalate:
+        return replace(item, answer=answer)  # it claims nothing, and has not answered: there is nothing to judge
     found = sources(item)
     answer, verdict = grounding.check(answer, found)
     item = replace(item, answer=answer, verdict=verdict)
@@ -69,7 +72,7 @@ def voted(item: Item, key: str) -> Item:
     data = vote.with_result(outcome, key)
     text = vote.shown(outcome.value) if data is None or key else vote.shown(data)
     verdict = Verdict("vote", outcome.decided, round(outcome.agreement, 4), findings, outcome.shares)
-    return replace(item, answer=Answer(text=text, data=data, model=_model(item), prompt=item.prompt), verdict=verdict)
+    return replace(item, answer=_made(item, text, data), verdict=verdict)
 
 
 def picked(item: Item, reference: str, rubrics: RubricShelf) -> Item:
@@ -90,8 +93,7 @@ def picked(item: Item, reference: str, rubrics: RubricShelf) -> Item:
         f"sample {s.index}: misses {', '.join(one.misses)}" for s, one in zip(drawn, scores, strict=True) if one.misses
     ]
     verdict = Verdict("rubric", True, scores[best].total, out, scores[best].by)
-    answer = Answer(text=chosen.text, data=chosen.data, model=_model(item), prompt=item.prompt)
-    return replace(item, answer=answer, verdict=verdict)
+    return replace(item, answer=_made(item, chosen.text, chosen.data), verdict=verdict)
 
 
 def _or_failed(item: Item, check: Callable[[Item], Item]) -> Item:
@@ -107,6 +109,12 @@ def _failed(item: Item, code: FailureCode, reason: str) -> Item:
 
 def _searched(count: int) -> str:
     return f"none of the {count} passages that were read answers" if count else "no passage was found that answers"
+
+
+def _made(item: Item, text: str, data: Data | None) -> Answer:
+    """The answer that samples make together; it is no better than the lowest rung that one of them came from."""
+    rung, why = lowest(item.parts or item.completions)
+    return Answer(text=text, data=data, model=_model(item), prompt=item.prompt, rung=rung, why=why)
 
 
 def _model(item: Item) -> str:

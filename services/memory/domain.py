@@ -33,12 +33,14 @@ def session_of(tenant: str, name: str) -> Session:
 def turn_of(item: Item) -> Turn | None:
     """What to remember of an item; None where there is nothing.
 
-    A refusal is no knowledge, so its text is left out. Its question stays: the next one may lean on it ("and B?").
+    A refusal is no knowledge, nor is a text that stands in for an answer, so its text is left out. Its question stays:
+    the next one may lean on it ("and B?").
     """
     question = item.input.question.strip()
     if not item.alive or not question or item.answer is None:
         return None
-    return Turn(question, "" if item.answer.mode == "refused" else item.answer.text, item.usage)
+    said = "" if item.answer.mode == "refused" or item.answer.escalate else item.answer.text
+    return Turn(question, said, item.usage)
 
 
 def messages(turns: list[Turn]) -> list[Message]:

@@ -130,4 +130,5 @@ def report(
         failures=sorted(failures, key=lambda failure: failure.n)[:FAILURES_IN_REPORT],
         shards=shards,
         submitted_at=task.submitted_at,
+        rungs=counts.rungs,
     )

@@ -31,6 +31,7 @@ models:
     id: scripted-1
     context: 32000
     price: {{prompt: {prompt}, cached: {cached}, completion: {completion}}}
+    breaker: {{failures: 1000000}}  # one test's faults are no other test's
 """
 
 

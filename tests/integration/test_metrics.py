@@ -34,6 +34,7 @@ found.first_token_seconds.record(1, {telemetry.LANE: "batch"})
 found.retries.add(1, {telemetry.ERROR: "upstream"})
 found.dead_letters.add(1, {telemetry.ERROR: "internal"})
 found.queue_depths["rerank", "batch"] = 3
+found.breakers["large"] = 1
 print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
 """
 

@@ -11,7 +11,8 @@ from nats.aio.msg import Msg
 from contracts.events import Hop
 from contracts.item import Answer, Usage
 from contracts.job import ItemResult, JobReport, ShardResult
-from loadtest import bench_ask, bench_fanout
+from loadtest import bench_ask, bench_fanout, failover_phases
+from loadtest.failover_phases import CALM, FAULTS, Asked
 from loadtest.fanout import ours, peers
 from loadtest.fanout.system import Incomplete, Measured
 
@@ -104,3 +105,33 @@ def test_the_peers_are_pinned_with_hashes() -> None:
     assert all("==" in name for name in packages)
     assert lock.count("--hash=sha256:") >= len(packages)
     assert "://" not in lock
+
+
+def test_failover_counts_rungs_what_failed_and_what_was_lost_and_says_when_a_rung_took_over() -> None:
+    phases = (CALM, FAULTS[0], CALM)
+    asked = [
+        Asked(0, 0.0, 0.5, "primary"),
+        Asked(1, 10.0, 14.0, "primary"),  # was on its way when the fault began
+        Asked(1, 11.0, 11.5, "backup"),
+        Asked(1, 12.0, None, reason="TimeoutError"),
+        Asked(2, 20.0, 20.5, "backup"),
+        Asked(2, 21.0, 21.5, reason="given up"),
+        Asked(2, 22.0, 23.0, "primary"),
+    ]
+    found = failover_phases.lines(asked, [0.0, 10.0, 20.0], phases)
+    assert [(line.asks, line.rungs, line.failed, line.lost, line.after_s) for line in found] == [
+        (1, {"primary": 1}, 0, 0, 0.5),
+        (3, {"primary": 1, "backup": 1}, 0, 1, 1.5),
+        (3, {"backup": 1, "primary": 1}, 1, 0, 3.0),
+    ]
+    assert failover_phases.summary(asked, found) == {
+        "asks": 7, "availability": 0.71429, "lost": 1, "failed": 1, "rungs": {"primary": 3, "backup": 2},
+        "reroute_s": {"outage": 1.5}, "back_s": {"outage": 3.0}, "reasons": {"TimeoutError": 1, "given up": 1},
+    }  # fmt: skip
+
+
+def test_failover_phases_take_their_share_of_the_asks() -> None:
+    phases = (CALM, FAULTS[0], CALM)  # 1.5 : 1 : 1.5
+    places = [failover_phases.phase_at(i / 8, phases) for i in range(8)]
+    assert places == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert failover_phases.phase_at(1.0, phases) == 2

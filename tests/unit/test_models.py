@@ -52,7 +52,7 @@ def test_a_file_of_ones_own_replaces_the_built_in_one(tmp_path: Path) -> None:
         (("id: example-large-2", "idd: x"), "model 'large': idd: no such field; known are name, engine"),
         (
             ("engine: openai", "engine: magic"),
-            "model 'large': engine: Input should be 'extractive', 'openai', 'vllm' or 'noop'",
+            "model 'large': engine: Input should be 'extractive', 'openai', 'vllm', 'canned' or 'noop'",
         ),
         (("name: large", "name: my large"), "model 'my large': name: expected 1 to 64 letters"),
         (("    id: example-large-2\n", ""), "model 'large': the engine openai needs base_url and id"),

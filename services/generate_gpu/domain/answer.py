@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from contracts.item import Answer, Completion, Item, Usage
 from services.generate_gpu.domain.citations import quotes
 from services.generate_gpu.domain.completion import sources
+from shared.rungs import lowest
 
 
 def answered(item: Item, completions: Sequence[Completion], n: int) -> Item:
@@ -20,6 +21,7 @@ def charged(item: Item, usage: Usage) -> Item:
 
 
 def _answer(item: Item, completion: Completion) -> Answer:
+    rung, why = lowest([completion, *item.parts])  # no better than what it was made of
     generated = completion.mode == "generated"
     return Answer(
         text=completion.text,
@@ -29,4 +31,7 @@ def _answer(item: Item, completion: Completion) -> Answer:
         model=completion.model,
         prompt=item.prompt,
         finish_reason=completion.finish_reason,
+        rung=rung,
+        why=why,
+        escalate=completion.escalate,
     )

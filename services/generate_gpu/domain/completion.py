@@ -31,6 +31,7 @@ class CompletionRequest(Struct, frozen=True):
     seed: int | None = None
     schema: dict[str, object] | None = None
     batch: bool = False  # nobody sits and waits for it
+    final: bool = True  # the answer goes to whoever asked: no other step makes something of its text
     salt: str = ""  # what an engine's prefix cache is told apart by; derived here, never taken from a client
 
 
@@ -71,8 +72,8 @@ class Keeping(Protocol):
         """Compute the messages, so that prompts that begin with them find that done. Raises as `complete` does."""
 
 
-def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "") -> CompletionRequest:
-    """What an item asks of an engine at this step."""
+def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "", *, final: bool = True) -> CompletionRequest:
+    """What an item asks of an engine at this step; `final`: no other step makes something of the text."""
     return CompletionRequest(
         messages=item.messages,
         question=item.question,
@@ -84,6 +85,7 @@ def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "") -> Com
         seed=step.seed,
         schema=step.schema,
         batch=lane == "batch",
+        final=final,
         salt=salt(tenant, item.prompt),
     )
 

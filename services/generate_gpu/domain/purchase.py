@@ -8,11 +8,12 @@ from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from contracts.item import Completion, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, Engine
+from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
+from services.generate_gpu.domain.ladder import Due, Ladder
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
 from services.generate_gpu.domain.output import Data, Invalid, feedback, parsed
 from services.generate_gpu.domain.stream import TokenStream
-from shared.errors import ItemError, Retryable
+from shared.errors import ItemError, Later, Retryable
 
 log = logging.getLogger("penstock.generate")
 
@@ -24,17 +25,19 @@ class Purchase:
     After an error `usage` still says what the calls have used.
     """
 
-    engine: Engine
+    ladder: Ladder
+    due: Due
     ledger: Ledger
     entry: Entry
     paid: Paid
     tries: int
     stream: TokenStream | None = None
     _booking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _begun: int = 0  # calls
 
     @property
     def usage(self) -> Usage:
-        return sum((completion.usage for completion in self._all()), Usage())
+        return sum((self.ladder.priced(completion) for completion in self._all()), Usage())
 
     async def completions(self, request: CompletionRequest, validator: Draft202012Validator | None) -> list[Completion]:
         """The completions, checked where there is a schema. Raises ItemError and Retryable as engines do, and
@@ -80,18 +83,28 @@ class Purchase:
         return self.paid.repair
 
     async def _ask(self, request: CompletionRequest) -> list[Completion]:
-        attempt = await self.ledger.begin(self.entry)
-        if self.stream is not None:
-            self.stream.again(attempt)
+        begun = self._begun
+        last_try = self.paid.failures + 1 >= self.tries
         try:
-            found = await self.engine.complete(request, self.stream.send if self.stream is not None else None)
+            found = await self.ladder.complete(request, self._begin, self.due, last_try)
         except Retryable as error:
+            if self._begun == begun or isinstance(error, Later):
+                raise
             self.paid = replace(self.paid, failures=self.paid.failures + 1)
             await self._book()
             if self.paid.failures >= self.tries:
                 raise ItemError("upstream", f"given up after {self.paid.failures} calls: {error}") from None
             raise
         return self._timed(found)
+
+    async def _begin(self) -> OnDelta | None:
+        """Before every call: readers of the stream are told to forget what came before."""
+        attempt = await self.ledger.begin(self.entry)
+        self._begun += 1
+        if self.stream is None:
+            return None
+        self.stream.again(attempt)
+        return self.stream.send
 
     def _timed(self, found: list[Completion]) -> list[Completion]:
         """When the first piece came, where only the stream knows."""

@@ -8,7 +8,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
 from services.generate_gpu.engines.openai_errors import Endpoint
 from services.generate_gpu.engines.openai_wire import Chunk, Finish, Reply, Tokens, body, finish, lines
-from shared.errors import ItemError, Retryable
+from shared.errors import ItemError, Retryable, Unusable
 from shared.models import Model
 from shared.text import count_tokens
 
@@ -48,6 +48,7 @@ class OpenAI:
         self._lacks_key = bool(model.api_key_env) and not key
         self._endpoint = Endpoint(model, key)
         self._free = asyncio.Semaphore(connections)  # waiting for a connection is not the endpoint's time
+        self._batches = asyncio.Semaphore(max(1, connections * 3 // 4))  # nor do people wait for one behind batches
         self._client = httpx.AsyncClient(
             verify=_tls(),
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -61,14 +62,19 @@ class OpenAI:
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
         """See `Engine`; streams where `on_delta` is given."""
         if self._lacks_key:
-            raise ItemError("upstream", f"{self._endpoint.name}: the variable {self._model.api_key_env} is not set")
+            raise Unusable(f"{self._endpoint.name}: the variable {self._model.api_key_env} is not set")
         try:
-            async with self._free, asyncio.timeout(self._model.timeout.total):
+            async with self._connection(request), asyncio.timeout(self._model.timeout.total):
                 return await (self._whole(request) if on_delta is None else self._streamed(request, on_delta))
         except (TimeoutError, httpx.TimeoutException):
             raise Retryable(f"{self._endpoint.name} did not answer in time") from None
         except httpx.HTTPError as error:
             raise Retryable(f"{self._endpoint.name}: the connection failed ({type(error).__name__})") from None
+
+    @asynccontextmanager
+    async def _connection(self, request: CompletionRequest) -> AsyncIterator[None]:
+        async with self._batches if request.batch else nullcontext(), self._free:
+            yield
 
     async def _whole(self, request: CompletionRequest) -> list[Completion]:
         async with self._posted(request, stream=False) as response:

@@ -5,10 +5,11 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+import httpx
 import msgspec
 
 from services.generate_gpu.engines.openai_wire import Fault
-from shared.errors import ItemError, PenstockError, Retryable
+from shared.errors import ItemError, PenstockError, Retryable, Unusable
 from shared.models import Model
 
 _TOO_LONG = re.compile(
@@ -32,12 +33,12 @@ class Endpoint:
         """The error to raise for a status other than 200.
 
         408, 409, 425, 429 and 5xx: Retryable, after what Retry-After says. Too long a prompt: ItemError `too_large`.
-        All others: ItemError `upstream`.
+        All others: ItemError `upstream`; Unusable where every other item would get the same.
         """
         fault = fault_in(content)
         said = f"{self.name} answered {status}: {self.shown(fault.message)}"
         if fault.code == _NO_MONEY:
-            return ItemError("upstream", said)
+            return Unusable(said)
         if status in _LATER or status >= 500:
             return Retryable(said, after=retry_after(headers))
         if (
@@ -48,7 +49,9 @@ class Endpoint:
             return ItemError("too_large", said)
         if status in (401, 403):
             key = f"the key in {self._model.api_key_env}" if self._model.api_key_env else "a call without a key"
-            return ItemError("upstream", f"{self.name} refuses {key} ({status})")
+            return Unusable(f"{self.name} refuses {key} ({status})")
+        if status == httpx.codes.NOT_FOUND:
+            return Unusable(said)
         return ItemError("upstream", said)
 
     def shown(self, text: str) -> str:

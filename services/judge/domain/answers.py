@@ -16,4 +16,7 @@ def answer_of(item: Item) -> Answer | None:
         model=completion.model,
         prompt=item.prompt,
         finish_reason=completion.finish_reason,
+        rung=completion.rung,
+        why=completion.why,
+        escalate=completion.escalate,
     )

@@ -71,7 +71,7 @@ def _support(statement: Statement, given: list[Quote], found: Sequence[Source], 
     source = next((source for source in among if source.holds(claim)), None)
     if source:
         return Support(statement.text, [source.quote(statement.bare)], supported=True)
-    quotes = [] if mode == "extractive" else _evidence(claim, statement, among)
+    quotes = [] if mode in ("extractive", "degraded") else _evidence(claim, statement, among)
     return Support(statement.text, quotes, supported=bool(quotes))
 
 
