@@ -267,7 +267,7 @@ async def test_of_many_who_ask_one_makes_the_probe_and_its_success_brings_all_ba
     scene.spare.when(".", "Spare.")
     replicas = [scene.replica() for _ in range(8)]
     asks = [asyncio.create_task(scene.ask(replica)) for replica in replicas for _ in range(4)]
-    await scene.spare.until(lambda spare: spare.calls() == len(asks) - 1)
+    await scene.spare.until(lambda spare: spare.calls() == len(asks) - 1, timeout_s=60)
     gate.set()
     rungs = [said(done)[2] for done in await asyncio.gather(*asks)]
     assert (rungs.count("primary"), rungs.count("backup")) == (1, len(asks) - 1)
