@@ -29,6 +29,7 @@ class Batch:
     options: Options
     lines: Sequence[bytes]
     deadline_s: float | None = None
+    user: str = ""
 
 
 class BatchReport(Struct, frozen=True):
@@ -126,7 +127,7 @@ class _Run:
     async def _submit(self, job: str, items: Sequence[int]) -> Receipt:
         lines = [self.batch.lines[n] for n in items]
         return await self.penstock.submit(
-            self.batch.pattern, lines, self.batch.options, job, self.batch.deadline_s, lane="batch"
+            self.batch.pattern, lines, self.batch.options, job, self.batch.deadline_s, "batch", self.batch.user
         )
 
     async def _collect(self, source: str | Receipt, job: str, items: Sequence[int]) -> None:

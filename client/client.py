@@ -20,7 +20,8 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
+from nats.errors import MaxPayloadError, NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 from nats.js.errors import NoStreamResponseError, NotFoundError
 
 from client.discovery import connected, tls_options
@@ -32,12 +33,14 @@ from contracts import subjects
 from contracts.events import Cancel, Hop
 from contracts.item import Input
 from contracts.job import ItemResult, JobOpened, JobReport, Lane, Options, ShardResult, TokenDelta
+from contracts.limits import LimitsQuery, LimitsUse
 from contracts.subjects import EVENTS, MSG_ID, RESULTS, TALLY
 from contracts.task import Tally
 from shared.addresses import servers, shown
 from shared.bus import Bus, answered, headers_of
 from shared.errors import Retryable
 
+_REPLY_S = 5.0
 _NO_STREAMS = "this NATS server has no Penstock on it, or is just starting; start one with: penstock up"
 
 
@@ -89,10 +92,11 @@ class Penstock:
         job: str = "",
         deadline_s: float | None = None,
         lane: Lane | None = None,
+        user: str = "",
     ) -> Receipt:
         """Publish a job; returns when it is stored. Submitting the same id again changes nothing."""
         job = token("job", job) if job else new_job_id()
-        draft = submission(items, job=job, options=options, deadline_s=deadline_s, lane=lane)
+        draft = submission(items, job=job, options=options, deadline_s=deadline_s, lane=lane, user=user)
         payload = draft.payload(await self.upload(draft.lines) if draft.lines else "")
         return await self._publish(token("pattern", pattern), payload, job)
 
@@ -118,6 +122,7 @@ class Penstock:
         options: Options | None = None,
         timeout_s: float = 120.0,
         job: str = "",
+        user: str = "",
     ) -> ItemResult:
         """One question, and its answer or the failure in its place.
 
@@ -129,7 +134,7 @@ class Penstock:
             options = msgspec.structs.replace(options, session=session)
         places = [subjects.result(self.tenant, job, 0), subjects.result(self.tenant, job, "done")]
         async with self._listening(job, on_delta), Waiting(self.bus, places) as waiting:
-            await self.submit(pattern, [Input(question=question)], options, job, lane="interactive")
+            await self.submit(pattern, [Input(question=question)], options, job, lane="interactive", user=user)
             late = f"no answer within {timeout_s:g} s, the work goes on; see: penstock job {job}"
             return await waiting.first(_answer, timeout_s, late)
 
@@ -215,6 +220,19 @@ class Penstock:
         payload = msgspec.json.encode(Cancel(reason=reason))
         subject = subjects.cancel(self.tenant, token("job", job))
         await self.bus.patiently(lambda: self.bus.js.publish(subject, payload))
+
+    async def limits(self, user: str = "") -> LimitsUse:
+        """What the tenant and its users have used of their limits; beside the tenant of one user only, where one is
+        named. Raises Retryable, Unreachable."""
+        query = msgspec.json.encode(LimitsQuery(token("user", user) if user else ""))
+        try:
+            reply = await self.nc.request(subjects.limits(self.tenant), query, timeout=_REPLY_S)
+        except (NoRespondersError, NatsTimeout):
+            raise Unreachable("generate does not answer; see: penstock status") from None
+        found = msgspec.json.decode(reply.data, type=LimitsUse)
+        if found.error:
+            raise Retryable(found.error)
+        return found
 
     async def upload(self, data: bytes) -> str:
         """Store bytes for a document or a large job; returns the name to refer to them by."""

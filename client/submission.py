@@ -42,10 +42,13 @@ def submission(
     options: Options | None = None,
     deadline_s: float | None = None,
     lane: Lane | None = None,
+    user: str = "",
 ) -> Submission:
     """Write a job; items that are no JSON and jobs that are too large for a message go by claim."""
     lines = [_line(item) for item in items]
     head = Job(job=job, options=options or Options(), deadline_s=deadline_s, lane=lane)
+    if user:
+        head = msgspec.structs.replace(head, user=token("user", user))
     if sum(map(len, lines)) < INLINE_BYTES and all(_is_json(line) for line in lines):
         return Submission(msgspec.structs.replace(head, items=[msgspec.Raw(line) for line in lines]))
     return Submission(head, b"\n".join(lines))

@@ -35,6 +35,8 @@ class Hop(Struct, frozen=True, omit_defaults=True):
     decode_ms: float = 0.0  # from the first token to the last
     rungs: dict[str, int] = field(default_factory=dict)  # generate: completions by rung, those of the primary left out
     why: str = ""  # … and what was wrong with the models above, of the first one
+    pattern: str = ""
+    user: str = ""  # as the job said
     v: int = 1
 
 

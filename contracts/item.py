@@ -21,16 +21,19 @@ FailureCode = Literal[
     "upstream",  # a model endpoint or an engine refused or failed for good
     "too_large",
     "busy",  # the queue is full: nothing was accepted, try again in a few seconds
+    "over_limit",  # a rate limit leaves no room before the deadline: the reason says when to come back
+    "over_budget",  # a budget is spent, or what is left of it is too little: the reason says when it resets
     "internal",  # a fault of ours: see the dead letters
 ]
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct, frozen=True, omit_defaults=True):
     """Why an item has no answer."""
 
     code: FailureCode
     reason: str  # one sentence for a person: names the field or the file and what was expected
     service: str = ""
+    retry_after_s: float = 0.0  # seconds after which it is worth another try, where that is known
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):

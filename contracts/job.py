@@ -37,6 +37,7 @@ class Job(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     options: Options = Options()
     lane: Lane | None = None  # default: interactive for one item, else batch
     deadline_s: float | None = None  # seconds from submission for the whole job
+    user: str = ""  # who of the tenant's people it is for: letters, digits, - and _; limits and budgets may be by user
     v: int = 1
 
 
@@ -105,6 +106,7 @@ class JobReport(Struct, frozen=True, omit_defaults=True):
     shards: int = 0
     submitted_at: float = 0.0
     rungs: dict[str, int] = field(default_factory=dict)  # answers by rung, those of the model asked for left out
+    user: str = ""  # as the job said
     v: int = 1
 
 

@@ -15,6 +15,7 @@ from contracts.documents import Document
 from contracts.events import Advisory, Cancel, Hop, Replica, Warm
 from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
+from contracts.limits import LimitsQuery, LimitsUse
 from contracts.reindex import Reindex, Reindexing
 from contracts.steps import AnyStep, Step
 from contracts.subjects import BUCKETS, STREAMS, Bucket, Stream
@@ -138,6 +139,14 @@ OF_USERS = (
         encoding="json",
         reply=Reindexing,
     ),
+    Contract(
+        LimitsQuery,
+        _named(subjects.limits("*"), "tenant"),
+        owner="users",
+        readers="services",
+        encoding="json",
+        reply=LimitsUse,
+    ),
 )
 
 FOR_USERS = (
@@ -154,6 +163,7 @@ FOR_USERS = (
         inside="ShardResult, and alone as the reply to an ask",
     ),
     Contract(Reindexing, "", owner="retrieve", readers="users", encoding="json", inside="the reply to Reindex"),
+    Contract(LimitsUse, "", owner="generate", readers="users", encoding="json", inside="the reply to LimitsQuery"),
     Contract(TokenDelta, _TOKENS, owner="generate", readers="users", encoding="json"),
     Contract(
         Hop, _named(subjects.events("*", "*"), "tenant", "job"), owner="services", readers="users", encoding="json"
@@ -241,7 +251,8 @@ HEADERS = {
     subjects.CLAIM: "The payload lies in the object store under this name; the message's own body is empty.",
     subjects.CLAIM_BUCKET: "The bucket of the claim, where it is not `claims`.",
     SERVICE_ERROR: "In the reply to an ask: why there is no answer, as NATS services say it.",
-    SERVICE_ERROR_CODE: "In the reply to an ask: 503 where the queue was full (try again), 422 where it failed.",
+    SERVICE_ERROR_CODE: "In the reply to an ask: 503 where the queue was full, 429 where a "
+    "limit leaves no room (try again), 402 where a budget is spent, 422 where it failed.",
     subjects.REPLY: "Where the answer to an ask is wanted.",
     subjects.TALLY: "JSON of a Tally: how many items succeeded and failed, and what they used.",
     subjects.BURIED: "The result came from a dead letter; while its group waits, a redriven task's takes its place.",

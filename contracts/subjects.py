@@ -105,6 +105,11 @@ def asked(tenant: str, pattern: str) -> str:
     return f"asks.{tenant}.{pattern}"
 
 
+def limits(tenant: str) -> str:
+    """Where a tenant asks what it has used of its limits."""
+    return f"limits.{tenant}"
+
+
 def work(step: AnyStep, lane: Lane) -> str:
     """Where a task goes whose next step is this one."""
     if isinstance(step, Generate):

@@ -29,6 +29,7 @@ class Task(Struct, frozen=True, omit_defaults=True):
     hop: int = 0
     reply: str = ""  # where an ask wants its answer
     spent_s: float = 0.0  # seconds that services have worked on it so far, all together
+    user: str = ""  # as the job said
     v: int = 1
 
 

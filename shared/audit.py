@@ -78,7 +78,7 @@ class Audit:
         record = Hop(
             tenant=parent.tenant, job=parent.job, task=parent.id, service=self.service, step="open", hop=0,
             at=time.time(), queued_ms=round(queued, 3), took_ms=round(took, 3), items=items, failed=failed,
-            attempt=delivery.attempt, replica=self.replica, trace=trace_id(),
+            attempt=delivery.attempt, replica=self.replica, trace=trace_id(), pattern=parent.pattern, user=parent.user,
         )  # fmt: skip
         await self._write(record, delivery.attempt)
 
@@ -106,6 +106,8 @@ class Audit:
             decode_ms=decode,
             rungs=below_primary(fresh),
             why=lowest(fresh)[1],
+            pattern=task.pattern,
+            user=task.user,
         )
 
     async def _write(self, hop: Hop, run: int) -> None:

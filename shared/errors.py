@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from contracts.item import Failure, FailureCode, Item
+from contracts.item import Failure, FailureCode, Item, Usage
 
 
 class PenstockError(Exception):
     """Base of all errors that Penstock raises on purpose; its text is fit for users."""
+
+    usage: Usage | None = None  # what a model has used all the same, where its engine knows
 
 
 class Retryable(PenstockError):
@@ -46,12 +48,13 @@ class Rejected(PenstockError):
 class ItemError(PenstockError):
     """One item fails, the others of its shard go on."""
 
-    def __init__(self, code: FailureCode, reason: str) -> None:
+    def __init__(self, code: FailureCode, reason: str, *, after: float = 0.0) -> None:
         super().__init__(reason)
         self.code = code
+        self.after = after  # seconds after which it is worth another try, where that is known
 
     def failure(self, service: str) -> Failure:
-        return Failure(code=self.code, reason=str(self), service=service)
+        return Failure(code=self.code, reason=str(self), service=service, retry_after_s=self.after)
 
 
 class Unusable(ItemError):

@@ -31,6 +31,7 @@ LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was ove
 
 _PUBLISH_AT_ONCE = 256
 _HEADERS_MAX = 4096  # bytes, of a reply
+_ERROR_CODES = {"busy": "503", "over_limit": "429", "over_budget": "402"}  # as in HTTP
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ async def reply(bus: Bus, subject: str, result: ItemResult, stored: str = "") ->
     if result.failure is not None:
         headers = {
             "Nats-Service-Error": result.failure.reason[:512].replace("\n", " "),
-            "Nats-Service-Error-Code": "503" if result.failure.code == "busy" else "422",
+            "Nats-Service-Error-Code": _ERROR_CODES.get(result.failure.code, "422"),
         }
     await bus.nc.publish(subject, payload, headers=headers or None)
 

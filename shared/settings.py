@@ -37,6 +37,7 @@ class StackSettings(BaseSettings):
     accounts: bool = False  # the NATS server has accounts, as `penstock up` and compose.yaml write them
     data: Path = Path(".penstock")
     models: Path | None = None  # a models.yaml in place of the built-in one
+    limits: Path | None = None  # a limits.yaml; without one nothing is limited
     ready_file: Path | None = None  # written anew every few seconds while the service is ready: for health checks
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
     metrics_port: int = Field(default=0, ge=0, le=65535)  # where Prometheus finds /metrics; 0: nowhere

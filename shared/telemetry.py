@@ -32,6 +32,7 @@ MODEL = "gen_ai.request.model"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 TENANT = "penstock.tenant"
+USER = "penstock.user"  # in spans only: a metric would have a series for everybody
 PATTERN = "penstock.pattern"
 STEP = "penstock.step"
 LANE = "penstock.lane"
@@ -40,6 +41,8 @@ ATTEMPT = "penstock.attempt"
 OUTCOME = "penstock.outcome"  # of an item: succeeded, or the code of its failure
 MODE = "penstock.answer.mode"  # generated, extractive, degraded, refused
 RUNG = "penstock.answer.rung"  # primary, backup, degraded
+SCOPE = "penstock.limit.scope"  # tenant, user, model
+LIMIT = "penstock.limit"  # rpm, tpm, rpd, usd_day, usd_month
 CHECK = "penstock.check"
 PASSED = "penstock.passed"
 ERROR = "error.type"
@@ -64,6 +67,7 @@ class Telemetry:
     verdicts: Counter
     retries: Counter
     dead_letters: Counter
+    limited: Counter
     queue_depths: dict[tuple[str, str], int]  # by service and lane; what is in it is observed as a gauge
     breakers: dict[str, int]  # by model, 1: it is left alone; observed as a gauge
     _providers: list[TracerProvider | MeterProvider] = field(default_factory=list)
@@ -91,6 +95,8 @@ class Telemetry:
         with self.tracer.start_as_current_span(
             f"{self.service} {name}", attributes={**attributes, CONVERSATION: task.job, BATCH: len(task.items)}
         ) as span:
+            if task.user:
+                span.set_attribute(USER, task.user)
             yield span
         self.hop_seconds.record(time.perf_counter() - started, attributes)
 
@@ -115,6 +121,10 @@ class Telemetry:
             if item.verdict is not None and item.verdict is not was.verdict:
                 whose: dict[str, str | bool] = {TENANT: task.tenant, PATTERN: task.pattern}
                 self.verdicts.add(1, {**whose, CHECK: item.verdict.check, PASSED: item.verdict.passed})
+
+    def met_limit(self, tenant: str, scope: str, limit: str, outcome: str, items: int) -> None:
+        """Count items that have to wait for a limit, or that it refuses; those that wait are counted each time."""
+        self.limited.add(items, {TENANT: tenant, SCOPE: scope, LIMIT: limit, OUTCOME: outcome})
 
     def ended(self, task: Task, counts: Tally) -> None:
         """Count the items of a job that has its report."""
@@ -176,6 +186,7 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
         verdicts=meter.create_counter("penstock.verdicts", "{verdict}", "what judge found"),
         retries=meter.create_counter("penstock.retries", "{task}", "tasks that are to come again"),
         dead_letters=meter.create_counter("penstock.dead_letters", "{task}", "tasks given up"),
+        limited=meter.create_counter("penstock.limited", "{item}", "items that met a limit, by what became of them"),
         queue_depths=depths,
         breakers=breakers,
         _providers=[tracers, meters],

@@ -33,6 +33,7 @@ def command(
     session: Annotated[str, typer.Option("--session", help="Conversation that the question belongs to.")] = "",
     model: Annotated[str, typer.Option("--model", help="A name of models.yaml.")] = "",
     passages: Annotated[int, typer.Option("--passages", min=1, max=30, help="How many passages the model sees.")] = 5,
+    user: Annotated[str, typer.Option("--user", help="Who of the tenant's people asks, for limits by user.")] = "",
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")] = 120.0,
     data: Data = None,
     nats_url: NatsUrl = "",
@@ -44,7 +45,7 @@ def command(
     options = Options(model=model, passages=passages, session=session)
 
     async def body(penstock: Penstock) -> ItemResult:
-        return await ask(penstock, screen, question, pattern, options, timeout)
+        return await ask(penstock, screen, question, pattern, options, timeout, user)
 
     result = talk(data, nats_url, tenant, body)
     screen.document(result)
@@ -52,7 +53,13 @@ def command(
 
 
 async def ask(
-    penstock: Penstock, screen: Screen, question: str, pattern: str, options: Options, timeout_s: float = 120.0
+    penstock: Penstock,
+    screen: Screen,
+    question: str,
+    pattern: str,
+    options: Options,
+    timeout_s: float = 120.0,
+    user: str = "",
 ) -> ItemResult:
     """Ask, stream, and show the answer with its quotes."""
     job = new_job_id()
@@ -62,9 +69,9 @@ async def ask(
         if screen.out.is_terminal and not screen.is_json:
             with Live(console=screen.out, transient=True, refresh_per_second=15) as live:
                 draft.show = lambda text: live.update(Text(text))
-                result = await penstock.ask(question, pattern, "", draft.add, options, timeout_s, job)
+                result = await penstock.ask(question, pattern, "", draft.add, options, timeout_s, job, user)
         else:
-            result = await penstock.ask(question, pattern, "", None, options, timeout_s, job)
+            result = await penstock.ask(question, pattern, "", None, options, timeout_s, job, user)
     except asyncio.CancelledError:  # Ctrl-C: nobody waits for the answer any more
         await asyncio.shield(penstock.cancel(job, "the user stopped waiting"))
         raise

@@ -34,6 +34,7 @@ def command(
         list[str] | None, typer.Option("--option", metavar="K=V", help="passages=8, when_refused=fail, schema=@s.json")
     ] = None,
     deadline: Annotated[float | None, typer.Option("--deadline", help="Seconds for the whole job.")] = None,
+    user: Annotated[str, typer.Option("--user", help="Who of the tenant's people it is for.")] = "",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Submit anew what failed before.")] = False,
     data: Data = None,
     nats_url: NatsUrl = "",
@@ -53,7 +54,7 @@ def command(
     job = job or default_job(file.read_bytes(), pattern, options)
 
     async def body(penstock: Penstock) -> BatchReport:
-        batch = Batch(job, pattern, options, await with_documents(penstock, lines, file.parent), deadline)
+        batch = Batch(job, pattern, options, await with_documents(penstock, lines, file.parent), deadline, user)
         return await run_with_bar(penstock, screen, batch, out, retry_failed)
 
     try:

@@ -62,6 +62,7 @@ COMMANDS = (
     Command("batch", "Run a file of items through a pattern; repeat the command to resume."),
     Command("job", "State, counts and timeline of a job."),
     Command("cancel", "Stop a job."),
+    Command("limits", "What the tenant and its users have used of their limits and budgets."),
     Command("dead", "Dead letters: list, show, redrive.", group=True),
     Command("tenant", "Tenants and their users: add, rotate, remove, list.", group=True),
     Command("reindex", "Fill search engines anew, or others, while questions go on."),

@@ -38,7 +38,11 @@ _PUBLISHED_BY = {
     "generate": ("tokens.>", "$KV.replicas.*"),
 }
 _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
-_SUBSCRIBED_BY = {"route": ("ask.*.*", "$KV.replicas.*"), "generate": ("warm.*",), "retrieve": ("reindex.*",)}
+_SUBSCRIBED_BY = {
+    "route": ("ask.*.*", "$KV.replicas.*"),
+    "generate": ("warm.*", "limits.*"),
+    "retrieve": ("reindex.*",),
+}
 
 _READ = ("RESULTS", "EVENTS", UPLOADS)
 _CALLS = (
@@ -76,7 +80,7 @@ def tenant_user(name: str, password: str, tenant: str) -> User:
         name,
         password,
         publish=(
-            f"jobs.{tenant}.>", f"ask.{tenant}.>", f"control.{tenant}.>", f"feedback.{tenant}.>",
+            f"jobs.{tenant}.>", f"ask.{tenant}.>", f"limits.{tenant}", f"control.{tenant}.>", f"feedback.{tenant}.>",
             "$SRV.PING", "$SRV.INFO", "$JS.API.INFO", "$JS.API.STREAM.NAMES",
             *(f"$JS.API.{call}.{stream}{rest}" for stream in _READ for call in _CALLS for rest in ("", ".>")),
             *(f"$JS.ACK.{stream}.>" for stream in _READ),
@@ -108,7 +112,7 @@ def _services(secrets: Secrets, tenants: Sequence[str]) -> str:
 def _given(tenant: str) -> list[str]:
     """What the services' account gives to one tenant's account."""
     only = f"accounts: [{_quoted(account(tenant))}]"
-    services = [f"jobs.{tenant}.*", f"control.{tenant}.>", f"feedback.{tenant}.>"]
+    services = [f"jobs.{tenant}.*", f"limits.{tenant}", f"control.{tenant}.>", f"feedback.{tenant}.>"]
     for stream in COPIES:
         services += [
             f"$JS.API.CONSUMER.RESET.{stream.name}.{copier(tenant)}",
@@ -125,7 +129,7 @@ def _given(tenant: str) -> list[str]:
 
 
 def _tenant(tenant: str, members: Mapping[str, str]) -> str:
-    taken = [f"jobs.{tenant}.*", f"ask.{tenant}.*", f"control.{tenant}.>", f"feedback.{tenant}.>"]
+    taken = [f"jobs.{tenant}.*", f"limits.{tenant}", f"ask.{tenant}.*", f"control.{tenant}.>", f"feedback.{tenant}.>"]
     imports = [_service(SERVICES, subject) for subject in (*taken, "$SRV.PING", "$SRV.INFO")]
     imports.append(_stream(f"tokens.{tenant}.>"))
     imports += [_stream(f"{kind}.{tenant}.>", to=f"{LIVE}.{kind}.{tenant}.>") for kind in ("results", "events")]

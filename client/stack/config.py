@@ -28,6 +28,8 @@ SERVICES: dict[str, str] = {
 
 GROUND = ("nats", "redis")
 FOLDERS = ("logs", "nats", "redis", "secrets")
+FILES = ("PENSTOCK_MODELS", "PENSTOCK_LIMITS")
+"""Settings that name files."""
 ADDRESSES = ("PENSTOCK_NATS_URL", "PENSTOCK_REDIS_URL", "PENSTOCK_NATS_URL_FILE", "PENSTOCK_REDIS_URL_FILE")
 """The caller's own, which are of another stack."""
 
@@ -203,8 +205,9 @@ def redis_url(port: int, user: str, password: str) -> str:
 def environment(info: StackInfo) -> dict[str, str]:
     """What the processes see: the caller's environment, and where their stack is."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(OF_TESTS) and name not in ADDRESSES}
-    if models := env.get("PENSTOCK_MODELS"):
-        env["PENSTOCK_MODELS"] = str(Path(models).expanduser().resolve())  # the processes run in the data folder
+    for name in FILES:
+        if path := env.get(name):
+            env[name] = str(Path(path).expanduser().resolve())  # the processes run in the data folder
     return env | {
         MARK: info.data,
         "PENSTOCK_ACCOUNTS": "true",

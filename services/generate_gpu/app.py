@@ -10,17 +10,21 @@ from nats.micro.service import Service as MicroService
 from contracts.steps import Generate
 from services.generate_gpu.adapters.breakers import RedisBreakers, watch
 from services.generate_gpu.adapters.ledger import RedisLedger
+from services.generate_gpu.adapters.limits import RedisLimiter
 from services.generate_gpu.adapters.register import Register
 from services.generate_gpu.adapters.tokens import NatsTokens
+from services.generate_gpu.adapters.usage import UsageDesk
 from services.generate_gpu.adapters.warming import Warming
 from services.generate_gpu.config import GenerateSettings
 from services.generate_gpu.domain.completion import Engine, Keeping, Starting
 from services.generate_gpu.domain.load import Load
+from services.generate_gpu.domain.permits import Limited, Unlimited
 from services.generate_gpu.engines.canned import Canned
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.handlers import Workshop, generate
 from shared.encoder import Encoder
+from shared.limits import load_limits
 from shared.models import Catalogue, Model, load_catalogue
 from shared.service import Runtime, main, service
 
@@ -39,6 +43,7 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         tries=runtime.settings.attempts,
         cancelled=runtime.cancels.reason,
         breakers=guards,
+        limits=limited(runtime, catalogue),
     )
     keeping = {name: engine for name, engine in engines.items() if isinstance(engine, Keeping)}
     if keeping:
@@ -51,6 +56,14 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
     if watching is not None:
         watching.cancel()
     await asyncio.gather(*(engine.close() for engine in engines.values()))
+
+
+def limited(runtime: Runtime[GenerateSettings], catalogue: Catalogue) -> Limited | Unlimited:
+    """The limits of limits.yaml, and the endpoint that says what is used of them."""
+    limits = load_limits(runtime.stack.limits, [model.name for model in catalogue.models])
+    limiter = RedisLimiter(runtime.redis, limits.batch, limits.reserve_s, 2 * runtime.settings.ledger_ttl_s)
+    runtime.when_started(UsageDesk(limits, limiter).announce)
+    return Unlimited() if limits.none else Limited(limits, limiter, runtime.telemetry.met_limit)
 
 
 def register(runtime: Runtime[GenerateSettings], engines: Mapping[str, Keeping], load: Load) -> None:

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from contracts import subjects
-from contracts.item import Failure, Item
+from contracts.item import Failure, Item, Usage
 from contracts.steps import Generate, Judge, Remember
 from contracts.task import Task
 from services.generate_gpu.adapters.ledger import CountOnly, MemoryLedger
@@ -20,6 +20,7 @@ from services.generate_gpu.domain.ladder import Due, Ladder, ladder
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
 from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.output import checker
+from services.generate_gpu.domain.permits import Limited, Permits, Unlimited, unlimited
 from services.generate_gpu.domain.purchase import Purchase
 from services.generate_gpu.domain.stream import Publisher, TokenStream
 from services.generate_gpu.domain.watch import unless
@@ -41,6 +42,7 @@ class Workshop:
     tries: int = 5  # calls for one item that may fail before the item does
     cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
     breakers: Breakers = field(default_factory=Unguarded)
+    limits: Limited | Unlimited = field(default_factory=Unlimited)
     load: Load = field(default_factory=Load)
     clock: Callable[[], float] = time.time
 
@@ -56,18 +58,20 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
     except (Rejected, ItemError) as error:
         code = error.code if isinstance(error, ItemError) else "upstream"
         return [replace(item, failure=Failure(code, str(error), SERVICE)) for item in task.items]
-    if bench.ladder.first.instant and not step.stream and step.schema is None:
+    if bench.permits is None and bench.ladder.first.instant and not step.stream and step.schema is None:
         return [await bench.at_once(item) for item in task.items]
     with workshop.load.of(len(task.items), step.prefix):
+        await bench.ask()
         results = await asyncio.gather(*(bench.settle(item) for item in task.items))
+        await bench.report()
     settled = [result.failed if isinstance(result, _Again) else result for result in results]
     again = [result.error for result in results if isinstance(result, _Again)]
-    failed = [error for error in again if not isinstance(error, Later)]
-    if failed:
-        worst = max(failed, key=lambda error: error.after or 0.0)
-        raise Retryable(str(worst), after=worst.after, settled=settled) from worst
+    later = [error for error in again if isinstance(error, Later)]
+    if later:
+        raise min(later, key=lambda error: error.after)  # as long as the first of them has to wait
     if again:
-        raise min(again, key=lambda error: error.after or 0.0)  # all of them wait: as long as the first of them has to
+        worst = max(again, key=lambda error: error.after or 0.0)
+        raise Retryable(str(worst), after=worst.after, settled=settled) from worst
     return settled
 
 
@@ -91,7 +95,20 @@ class _Bench:
     ledger: Ledger
     validator: Draft202012Validator | None
     paid: Mapping[int, Paid]
+    permits: Permits | None  # None: nothing is limited
     gate: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
+    used: dict[int, Usage] = field(default_factory=dict)  # by all calls of an item so far, by its number
+
+    async def ask(self) -> None:
+        """Ask for the permits of all items at once; what was paid for before needs none. Raises Retryable."""
+        if self.permits is not None:
+            needy = [item for item in self.task.items if len(self.paid.get(item.n, Paid()).drawn) < self.step.n]
+            await self.permits.ask({item.n: self._request(item) for item in needy})
+
+    async def report(self) -> None:
+        """Say what the calls have used."""
+        if self.permits is not None:
+            await self.permits.settle(self.used)
 
     async def at_once(self, item: Item) -> Item:
         """Without waiting there is nothing to book or to watch over; a bench measures the rest of the way."""
@@ -103,14 +120,21 @@ class _Bench:
             stream = self._stream(item)
             entry = Entry(self.task.id, self.task.hop, item.n)
             paid = self.paid.get(item.n, Paid())
-            purchase = Purchase(self.ladder, self._due(item), self.ledger, entry, paid, self.workshop.tries, stream)
+            permit = unlimited if self.permits is None else self.permits.of(item.n)
+            purchase = Purchase(
+                self.ladder, self._due(item), self.ledger, entry, paid, self.workshop.tries, stream, permit
+            )
             try:
+                if self.permits is not None:
+                    self.permits.check(item.n)
                 done = await self._completed(item, purchase)
             except ItemError as error:
                 done = replace(item, failure=error.failure(SERVICE))
             except Retryable as error:
+                self.used[item.n] = purchase.usage
                 failed = replace(item, failure=Failure("upstream", f"given up: {error}", SERVICE))
                 return _Again(error, charged(failed, purchase.usage))
+            self.used[item.n] = purchase.usage
             if stream is not None:
                 await stream.close(_finish(done))
             return charged(done, purchase.usage)
@@ -148,7 +172,8 @@ class _Bench:
 async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
     models = workshop.catalogue.ladder(step.model)
     rungs = ladder(models, workshop.engines, workshop.breakers)
-    ledger = _ledger(workshop.ledger, rungs, step)
+    permits = workshop.limits.of(task, models[0])
+    ledger = workshop.ledger if permits is not None else _ledger(workshop.ledger, rungs, step)
     return _Bench(
         task=task,
         step=step,
@@ -158,6 +183,7 @@ async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
         ledger=ledger,
         validator=None if step.schema is None else checker(step.schema),
         paid=await ledger.read(task.id, task.hop),
+        permits=permits,
         gate=asyncio.Semaphore(workshop.items_at_once),
     )
 

@@ -131,4 +131,5 @@ def report(
         shards=shards,
         submitted_at=task.submitted_at,
         rungs=counts.rungs,
+        user=task.user,
     )

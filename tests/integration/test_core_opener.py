@@ -242,13 +242,14 @@ async def test_malformed_items_fail_alone(desk: Desk) -> None:
 async def test_one_item_is_interactive_and_more_are_batch_unless_the_job_says_otherwise(desk: Desk) -> None:
     await desk.start()
     now = time.time()
-    await desk.submit(b'{"job":"one","items":[{}]}')
+    await desk.submit(b'{"job":"one","items":[{}],"user":"ann"}')
     await desk.submit(b'{"job":"two","items":[{},{}]}')
     await desk.submit(b'{"job":"told","items":[{},{}],"lane":"interactive","deadline_s":5}')
     one, two, told = [await desk.opened(job) for job in ("one", "two", "told")]
     await eventually(lambda: _no_submissions(desk))
     lanes = {task.job: task.lane for task in await desk.tasks()}
     assert lanes == {"one": "interactive", "two": "batch", "told": "interactive"}
+    assert {task.job: task.user for task in await desk.tasks()} == {"one": "ann", "two": "", "told": ""}
     for opened, seconds in ((one, 30), (two, 600), (told, 5)):
         assert opened.deadline is not None
         assert opened.deadline - opened.submitted_at == pytest.approx(seconds, abs=0.01)
@@ -306,6 +307,7 @@ async def test_a_users_reply_header_and_bucket_are_not_believed(desk: Desk) -> N
         (b'{"items":[]}', "noop", "items: expected at least one item, got none"),
         (b'{"items":[{}],"items_claim":"x"}', "noop", "items_claim: expected either items or items_claim, got both"),
         (b'{"items_claim":"gone"}', "noop", "items_claim: claim gone: no such object in the store 'claims'"),
+        (b'{"items":[{}],"user":"a b"}', "noop", "user: expected 1 to 64 letters, digits, - and _, got 'a b'"),
         (b'{"items":[{}],"deadline_s":0}', "noop", "deadline_s: expected more than 0 seconds, got 0.0"),
         (ITEM, "nope", "no such pattern 'nope'; known are "),
         (b'{"items":[{"question":"\xff"}], "job": "\xff"}', "noop", "job: not UTF-8"),

@@ -307,6 +307,16 @@ async def test_an_ask_is_answered_where_it_was_asked(acme: User, evil: User, ope
     assert "silence" in await evil.asks("ask.acme.rag", b"{}")
 
 
+async def test_what_is_used_of_limits_is_shown_to_its_tenant_alone(acme: User, evil: User, operator: User) -> None:
+    async def answer(message: Msg) -> None:
+        await operator.nc.publish(message.reply, b'{"tenant": "' + message.subject.encode() + b'"}')
+
+    await operator.nc.subscribe("limits.*", cb=answer)
+    await operator.nc.flush()
+    assert await acme.asks("limits.acme", b"{}") == {"tenant": "limits.acme"}
+    assert "silence" in await evil.asks("limits.acme", b"{}")
+
+
 async def test_what_was_taken_back_is_gone_from_the_copy_too(acme: User, operator: User) -> None:
     bus = Bus.on(operator.nc, accounts=True)
     await written(operator, "results.acme.back.done", b'{"state": "rejected"}')

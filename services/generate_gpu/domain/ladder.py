@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
@@ -76,6 +77,10 @@ class Ladder:
     def paid(self) -> bool:
         """Whether a call may cost money."""
         return any(step.engine.paid for step in self.steps)
+
+    def through(self, meter: Callable[[Step], Engine]) -> "Ladder":
+        """The same rungs, with what `meter` makes of them in place of their engines."""
+        return replaced(self, steps=[replaced(step, engine=meter(step)) for step in self.steps])
 
     def priced(self, completion: Completion) -> Usage:
         """The usage of a completion with what it cost, by the price of the model that made it."""

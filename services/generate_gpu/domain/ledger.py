@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from contracts.item import Completion
+from contracts.item import Completion, Usage
 
 
 class Paid(Struct, frozen=True, omit_defaults=True):
@@ -14,6 +14,7 @@ class Paid(Struct, frozen=True, omit_defaults=True):
     drawn: list[Completion] = field(default_factory=list)  # as they came, the output not yet checked
     repair: Completion | None = None
     failures: int = 0  # calls that failed and may be repeated
+    lost: Usage = Usage()  # what calls have used that brought nothing: broken off, or without a text
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
-from services.generate_gpu.domain.ladder import Due, Ladder
+from services.generate_gpu.domain.ladder import Due, Ladder, Step
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
+from services.generate_gpu.domain.metered import Metered
 from services.generate_gpu.domain.output import Data, Invalid, feedback, parsed
+from services.generate_gpu.domain.permits import PermitOf, unlimited
 from services.generate_gpu.domain.stream import TokenStream
 from shared.errors import ItemError, Later, Retryable
 
@@ -32,12 +34,13 @@ class Purchase:
     paid: Paid
     tries: int
     stream: TokenStream | None = None
+    permit: PermitOf = unlimited
     _booking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _begun: int = 0  # calls
 
     @property
     def usage(self) -> Usage:
-        return sum((self.ladder.priced(completion) for completion in self._all()), Usage())
+        return sum((self.ladder.priced(completion) for completion in self._all()), self.paid.lost)
 
     async def completions(self, request: CompletionRequest, validator: Draft202012Validator | None) -> list[Completion]:
         """The completions, checked where there is a schema. Raises ItemError and Retryable as engines do, and
@@ -83,12 +86,16 @@ class Purchase:
         return self.paid.repair
 
     async def _ask(self, request: CompletionRequest) -> list[Completion]:
-        begun = self._begun
+        begun, lost = self._begun, self.paid.lost
         last_try = self.paid.failures + 1 >= self.tries
         try:
-            found = await self.ladder.complete(request, self._begin, self.due, last_try)
+            found = await self.ladder.through(self._metered).complete(request, self._begin, self.due, last_try)
+        except (ItemError, Later, asyncio.CancelledError):
+            if self.paid.lost is not lost:
+                await self._book()
+            raise
         except Retryable as error:
-            if self._begun == begun or isinstance(error, Later):
+            if self._begun == begun:
                 raise
             self.paid = replace(self.paid, failures=self.paid.failures + 1)
             await self._book()
@@ -96,6 +103,13 @@ class Purchase:
                 raise ItemError("upstream", f"given up after {self.paid.failures} calls: {error}") from None
             raise
         return self._timed(found)
+
+    def _metered(self, step: Step) -> Metered:
+        def lose(usage: Usage) -> None:
+            cost = replace(usage, cost_usd=step.model.cost(usage))
+            self.paid = replace(self.paid, lost=self.paid.lost + cost)
+
+        return Metered(step.engine, self.permit(step.model, step.rung), lose)
 
     async def _begin(self) -> OnDelta | None:
         """Before every call: readers of the stream are told to forget what came before."""

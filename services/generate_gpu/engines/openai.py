@@ -7,8 +7,8 @@ means in `openai_errors.py`.
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 from typing import TypeVar
 
@@ -82,8 +82,10 @@ class OpenAI:
         if not reply.choices:
             raise Retryable(f"{self._endpoint.name} sent no choices")
         told = [choice for choice in reply.choices if choice.message.text.strip()] or reply.choices[:1]
-        found = [self._completion(choice.message.text, choice.finish, request) for choice in told[: request.n]]
-        return self._with_usage(found, request, reply.usage)
+        usage = self._usage([choice.message.text for choice in told[: request.n]], request, reply.usage)
+        with _costing(usage):
+            found = [self._completion(choice.message.text, choice.finish, request) for choice in told[: request.n]]
+        return [replace(found[0], usage=usage), *found[1:]]
 
     async def _streamed(self, request: CompletionRequest, on_delta: OnDelta) -> list[Completion]:
         text: list[str] = []
@@ -103,7 +105,9 @@ class OpenAI:
                     await on_delta(choice.delta.text)
         if ending is None:
             raise Retryable(f"{self._endpoint.name} sent half an answer")
-        return self._with_usage([self._completion("".join(text), ending, request)], request, usage)
+        cost = self._usage(["".join(text)], request, usage)
+        with _costing(cost):
+            return [replace(self._completion("".join(text), ending, request), usage=cost)]
 
     @asynccontextmanager
     async def _posted(self, request: CompletionRequest, *, stream: bool) -> AsyncIterator[httpx.Response]:
@@ -137,13 +141,19 @@ class OpenAI:
         completion = Completion(text=text, model=self._model.name, finish_reason=ending)
         return replace(completion, mode="refused") if ending == "refused" or refuses(text) else completion
 
-    def _with_usage(
-        self, found: Sequence[Completion], request: CompletionRequest, used: Tokens | None
-    ) -> list[Completion]:
-        """The first completion carries the usage of the call; counted by ourselves where the endpoint says nothing."""
+    def _usage(self, texts: Sequence[str], request: CompletionRequest, used: Tokens | None) -> Usage:
+        """Of one call; counted by ourselves where the endpoint says nothing."""
         if used is None:
             prompt = sum(count_tokens([message.content for message in request.messages]))
-            usage = Usage(prompt, 0, sum(count_tokens([completion.text for completion in found])), calls=1)
-        else:
-            usage = Usage(used.prompt_tokens, used.cached_tokens, used.completion_tokens, calls=1)
-        return [replace(found[0], usage=usage), *found[1:]]
+            return Usage(prompt, 0, sum(count_tokens(list(texts))), calls=1)
+        return Usage(used.prompt_tokens, used.cached_tokens, used.completion_tokens, calls=1)
+
+
+@contextmanager
+def _costing(usage: Usage) -> Iterator[None]:
+    """An answer that is no use has cost all the same."""
+    try:
+        yield
+    except (ItemError, Retryable) as error:
+        error.usage = usage
+        raise

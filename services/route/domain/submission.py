@@ -115,9 +115,11 @@ class _OnlyId(msgspec.Struct):
 def open_job(
     submission: Submission, job: Job, sizes: Sizes, pattern: Pattern, slip: list[AnyStep], deadlines: Deadlines
 ) -> Opening:
-    """What to publish for a job before its shards. Raises Rejected where it has no items."""
+    """What to publish for a job before its shards. Raises Rejected where it has no items, or a user that cannot be."""
     if not sizes.items:
         raise Rejected("items: expected at least one item, got none")
+    if job.user and not TOKEN.match(job.user):
+        raise Rejected(f"user: expected 1 to 64 letters, digits, - and _, got {job.user[:80]!r}")
     name = job_id(submission)
     lane: Lane = job.lane or ("interactive" if sizes.items == 1 else "batch")
     usual = deadlines.interactive_s if lane == "interactive" else deadlines.batch_s
@@ -126,6 +128,7 @@ def open_job(
     parent = Task(
         id=group, tenant=submission.tenant, job=name, pattern=pattern.name, items=[], steps=[Report()], group=group,
         index=0, lane=lane, options=job.options, deadline=deadline, submitted_at=submission.at, reply=submission.reply,
+        user=job.user,
     )  # fmt: skip
     return Opening(Parked(parent, sizes.shards, "report", items=sizes.items, shard_size=sizes.shard), pattern, slip)
 

@@ -1,0 +1,66 @@
+"""An engine's calls for one item: each needs its permit, and one that brings nothing is counted with what it cost."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from contracts.item import Completion, Usage
+from services.generate_gpu.domain.completion import CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.limits import prompt_tokens
+from services.generate_gpu.domain.permits import Permit
+from shared.errors import ItemError, Retryable
+from shared.text import count_tokens
+
+
+@dataclass(frozen=True)
+class Metered:
+    """Looks like the engine."""
+
+    engine: Engine
+    permit: Permit
+    lost: Callable[[Usage], None]
+
+    @property
+    def paid(self) -> bool:
+        return self.engine.paid
+
+    @property
+    def instant(self) -> bool:
+        return self.engine.instant
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        """See `Engine`; raises what the permit raises, too."""
+        await self.permit(request)
+        heard = _Heard(on_delta)
+        try:
+            return await self.engine.complete(request, heard.take if on_delta is not None else None)
+        except (ItemError, Retryable, asyncio.CancelledError) as error:
+            usage = error.usage if isinstance(error, ItemError | Retryable) else None
+            if usage is None and self.engine.paid and (heard.pieces or isinstance(error, asyncio.CancelledError)):
+                usage = heard.usage(request)
+            if usage is not None:
+                self.lost(usage)
+            raise
+
+    async def close(self) -> None:
+        """The engine is not ours to close."""
+
+
+@dataclass
+class _Heard:
+    """What a call has said before it was broken off."""
+
+    on_delta: OnDelta | None
+    pieces: list[str] = field(default_factory=list)
+    tokens: int = 0
+
+    async def take(self, text: str, tokens: int = 0, /) -> None:
+        self.pieces.append(text)
+        self.tokens += tokens
+        if self.on_delta is not None:
+            await self.on_delta(text, tokens)
+
+    def usage(self, request: CompletionRequest) -> Usage:
+        """Of a call that never said: its prompt and what it had streamed, counted by ourselves where it does not."""
+        written = self.tokens or sum(count_tokens(["".join(self.pieces)])) if self.pieces else 0
+        return Usage(prompt_tokens(request), 0, written, calls=1)
