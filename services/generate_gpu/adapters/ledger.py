@@ -23,10 +23,15 @@ class RedisLedger:
     ttl_s: int
 
     async def read(self, task: str, hop: int) -> dict[int, Paid]:
+        key = _key(task, hop)
         try:
-            fields: Mapping[Any, Any] = await self.redis.hgetall(_key(task, hop))
+            async with self.redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(key)
+                pipe.expire(key, self.ttl_s)  # a shard may wait for its limits longer than that
+                found = await pipe.execute()
         except RedisError as error:
             raise _retryable(error) from error
+        fields: Mapping[Any, Any] = found[0]
         return {
             int(name): msgspec.msgpack.decode(value, type=Paid)
             for name, value in fields.items()

@@ -106,7 +106,8 @@ class Permits:
         """One round trip for the first calls of these items, by their numbers. Raises Retryable."""
         if not requests:
             return
-        asks = await asyncio.to_thread(self._asks, requests)
+        counts = self.shard.counts_tokens
+        asks = await asyncio.to_thread(self._asks, requests) if counts else self._asks(requests)
         taken = await self.rules.limiter.take(self.shard, asks)
         self._granted.update(taken.granted)
         self._refused.update(self._refusals(asks, taken))
