@@ -135,6 +135,31 @@ class Quote(Struct, frozen=True, omit_defaults=True):
     page: int = 0
 
 
+class Tool(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A function that a model may ask to have called; nothing is called here."""
+
+    name: str  # letters, digits, - and _
+    description: str = ""
+    parameters: dict[str, object] = field(default_factory=dict)  # JSON Schema of its arguments, an object
+
+
+class ToolCall(Struct, frozen=True, omit_defaults=True):
+    """What a model asks to have called; its arguments fit the tool's schema."""
+
+    name: str
+    arguments: dict[str, object] = field(default_factory=dict)
+    id: str = ""
+    raw: str = ""  # the arguments as the model wrote them, where they are no JSON object; such a call is not let out
+
+
+class TokenLogprob(Struct, frozen=True, omit_defaults=True):
+    """A token of an answer, and how likely it was; natural logarithms."""
+
+    token: str
+    logprob: float
+    top: dict[str, float] = field(default_factory=dict)  # the likeliest tokens in its place
+
+
 class Answer(Struct, frozen=True, omit_defaults=True):
     """What the user gets."""
 
@@ -148,6 +173,8 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     rung: Rung = "primary"  # which rung of the model's ladder gave it; the lowest one where several had a part in it
     why: str = ""  # what was wrong with the models above that rung
     escalate: bool = False  # it answers nothing: a person should look at the question
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Timing(Struct, frozen=True, omit_defaults=True):
@@ -173,6 +200,8 @@ class Completion(Struct, frozen=True, omit_defaults=True):
     rung: Rung = "primary"
     why: str = ""  # what was wrong with the models above that rung
     escalate: bool = False
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Verdict(Struct, frozen=True, omit_defaults=True):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct, field
 
-from contracts.item import Answer, Failure, IndexedDocument, Usage, Verdict
+from contracts.item import Answer, Failure, IndexedDocument, Tool, Usage, Verdict
 
 Lane = Literal["interactive", "batch"]
 LANES: tuple[Lane, Lane] = ("interactive", "batch")
@@ -20,6 +20,10 @@ class Options(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     n: int = 0  # samples, where the pattern draws several; 0: the pattern's own number
     temperature: float | None = None
     max_tokens: int = 512
+    stop: list[str] = field(default_factory=list)  # texts before which an answer ends
+    seed: int | None = None  # equal seeds, equal samples, where the model's engine can
+    logprobs: int = 0  # so many of the likeliest tokens in each place of the answer, 0 to 20
+    tools: list[Tool] = field(default_factory=list)  # what the model may ask to have called
     schema: dict[str, object] | None = None  # JSON Schema of the answer
     rubric: str = ""
     vote: str = ""  # the field of the JSON answer to vote on

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct, field
 
+from contracts.item import Tool
+
 Merge = Literal["parts", "items", "report"]
 
 
@@ -113,6 +115,8 @@ class Generate(Step, frozen=True):
     max_tokens: int = 512
     stop: list[str] = field(default_factory=list)
     seed: int | None = None
+    logprobs: int = 0  # so many of the likeliest tokens in each place
+    tools: list[Tool] = field(default_factory=list)  # what the model may ask to have called
     schema: dict[str, object] | None = None  # JSON Schema that the output must fit
     stream: bool = False
     replica: str = ""  # set by route: who holds the beginning of the prompt; empty: whoever is free

@@ -38,6 +38,7 @@ class Reply:
     completion_tokens: int | None = None
     refusal: str | None = None
     code: str | None = None  # of an error
+    tools: Sequence[tuple[str, str]] = ()  # calls: the tool's name, its arguments as they are written
 
 
 @dataclass(frozen=True)
@@ -175,14 +176,45 @@ def _whole(call: Call, reply: Reply, n: int) -> bytes:
     choices = [
         {
             "index": i,
-            "message": {"role": "assistant", "content": None if reply.refusal else text, "refusal": reply.refusal},
+            "message": {
+                "role": "assistant",
+                "content": None if reply.refusal else text,
+                "refusal": reply.refusal,
+                **({"tool_calls": _calls(reply)} if reply.tools else {}),
+            },
             "finish_reason": reply.finish_reason,
+            "logprobs": _logprobs(call, text),
         }
         for i, text in enumerate(texts)
     ]
     content = {"id": "scripted", "object": "chat.completion", "model": call.body["model"], "choices": choices}
     usage = {} if reply.fault == "no-usage" else {"usage": _usage(call, reply, texts)}
     return json.dumps(content | usage).encode()
+
+
+def _calls(reply: Reply) -> list[dict[str, Any]]:
+    return [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        for n, (name, arguments) in enumerate(reply.tools)
+    ]
+
+
+def _pieces_of_calls(reply: Reply) -> Iterator[dict[str, Any]]:
+    """Each call in two pieces, the arguments cut in the middle."""
+    for n, whole in enumerate(_calls(reply)):
+        arguments = whole["function"]["arguments"]
+        half = len(arguments) // 2
+        yield {**whole, "index": n, "function": {**whole["function"], "arguments": arguments[:half]}}
+        yield {"index": n, "function": {"arguments": arguments[half:]}}
+
+
+def _logprobs(call: Call, text: str) -> dict[str, Any] | None:
+    """Each word is a token, and likely; the alternatives are not."""
+    if not call.body.get("logprobs"):
+        return None
+    more = [{"token": f"other{n}", "logprob": -5.0 - n} for n in range(1, call.body["top_logprobs"])]
+    likely = [{"token": word, "logprob": -0.1} for word in re.findall(r"\S+\s*", text)]
+    return {"content": [{**one, "top_logprobs": [one, *more]} for one in likely]}
 
 
 def _usage(call: Call, reply: Reply, texts: Sequence[str]) -> dict[str, Any]:
@@ -220,7 +252,10 @@ def _chunks(call: Call, reply: Reply) -> Iterator[dict[str, Any]]:
     if reply.fault in ("half", "error-event"):
         pieces = pieces[: max(1, len(pieces) // 2)]
     for piece in pieces:
-        yield {"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}
+        delta = {"index": 0, "delta": {"content": piece}, "finish_reason": None, "logprobs": _logprobs(call, piece)}
+        yield {"choices": [delta]}
+    for part in _pieces_of_calls(reply):
+        yield {"choices": [{"index": 0, "delta": {"tool_calls": [part]}, "finish_reason": None}]}
     if reply.fault == "half":
         return
     if reply.fault == "error-event":

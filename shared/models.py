@@ -77,9 +77,15 @@ class Model(_Entry):
     settings: dict[str, str | int | float | bool] = {}
     cache_salt: bool = False
     text: str = ""
+    tools: str = ""
     fallback: tuple[str, ...] = ()
     breaker: Breaker = Breaker()
     patience: Patience = Patience()
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether it can say how likely its tokens were."""
+        return self.engine in ("openai", "vllm")
 
     @property
     def degraded(self) -> bool:
@@ -111,6 +117,10 @@ class Model(_Entry):
     def _endpoint_is_complete(self) -> Self:
         if self.engine == "vllm" and not self.id:
             raise ValueError("the engine vllm needs id: a folder with the model, or its name")
+        if self.tools and self.engine not in ("vllm", "openai"):
+            raise ValueError(f"tools: the engine {self.engine} calls none")
+        if self.engine == "openai" and self.tools not in ("", "native"):
+            raise ValueError(f"tools: expected native for the engine openai, got {self.tools!r}")
         if self.adapter and self.engine != "vllm":
             raise ValueError("adapter: only the engine vllm loads adapters")
         if self.engine == "openai" and not (self.base_url and self.id):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jsonschema import Draft202012Validator
@@ -170,7 +170,7 @@ class _Bench:
 
 
 async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
-    models = workshop.catalogue.ladder(step.model)
+    models = _able(step, workshop.catalogue.ladder(step.model))
     rungs = ladder(models, workshop.engines, workshop.breakers)
     permits = workshop.limits.of(task, models[0])
     ledger = workshop.ledger if permits is not None else _ledger(workshop.ledger, rungs, step)
@@ -186,6 +186,16 @@ async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
         permits=permits,
         gate=asyncio.Semaphore(workshop.items_at_once),
     )
+
+
+def _able(step: Generate, models: Sequence[Model]) -> list[Model]:
+    """The models that can do what the step asks. Raises ItemError where its own model cannot."""
+    for model in models[:1]:
+        if step.tools and not model.tools:
+            raise ItemError("malformed", f"options.tools: the model {model.name!r} takes no tools (models.yaml: tools)")
+        if step.logprobs and not model.logprobs:
+            raise ItemError("malformed", f"options.logprobs: the model {model.name!r} knows no probabilities of tokens")
+    return [model for model in models if (model.tools or not step.tools) and (model.logprobs or not step.logprobs)]
 
 
 def _ledger(shared: Ledger, rungs: Ladder, step: Generate) -> Ledger:

@@ -40,6 +40,7 @@ def models(folder: Path) -> list[Model]:
             id=str(folder / "tiny"),
             context=CONTEXT,
             adapter=adapter and str(folder / adapter),
+            tools="" if adapter else "llama3_json",
             settings={"enforce_eager": True, "block_size": 32, "max_num_seqs": 16},
         )
 

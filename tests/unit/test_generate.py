@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from scripted_model import Reply, ScriptedModel
 
-from contracts.item import Input, Item, Message, Passage
+from contracts.item import Input, Item, Message, Passage, Tool, ToolCall
 from contracts.job import TokenDelta
 from contracts.steps import Generate
 from contracts.task import Task
@@ -62,6 +62,7 @@ class Bench:
             context=8192,
             price=Price(prompt=1.0, cached=0.1, completion=10.0),
             timeout=Timeout(connect=1.0, read=5.0, total=10.0),
+            tools="native",
         )
         noop = Model(name="noop", engine="noop", context=8192, default=True)
         engines: Mapping[str, Engine] = {"large": OpenAI(large), "noop": Noop(noop)}
@@ -256,6 +257,57 @@ async def test_of_several_samples_those_that_do_not_fit_are_left_out(bench: Benc
     (done,) = await bench.run(shard(item(0)), n=3, schema=SCHEMA)
     assert [completion.data for completion in done.completions] == [{"total": 1}, {"total": 2}]
     assert bench.model.calls() == 1
+
+
+VISITS = Tool("visits", parameters={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
+
+
+async def test_calls_of_tools_are_part_of_the_answer_whatever_its_schema(bench: Bench) -> None:
+    bench.model.when("question", Reply("", tools=[("visits", '{"n": 3}')]))
+    (done,) = await bench.run(shard(item(0)), tools=[VISITS], schema=SCHEMA)
+    assert done.answer is not None
+    assert done.answer.tool_calls == [ToolCall("visits", {"n": 3}, "call_0")]
+    bench.model.when("other", '{"total": 1}')
+    (plain,) = await bench.run(shard(item(0, "other"), id="acme/j2/0"), tools=[VISITS], schema=SCHEMA)
+    assert plain.answer is not None
+    assert plain.answer.data == {"total": 1}, "who calls nothing keeps to the schema"
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (("visits", '{"n": "three"}'), '$.tool_calls[0].arguments.n: expected integer, got "three"'),
+        (("visits", '{"n": 3'), "$.tool_calls[0].arguments: expected a JSON object, got '{\"n\": 3'"),
+        (("delete_all", "{}"), "$.tool_calls[0].name: expected one of visits, got 'delete_all'"),
+    ],
+)
+async def test_a_call_that_does_not_fit_is_repaired_once_then_fails(
+    bench: Bench, call: tuple[str, str], reason: str
+) -> None:
+    bench.model.when("question", Reply("", tools=[call]))
+    (done,) = await bench.run(shard(item(0)), tools=[VISITS])
+    assert done.failure is not None
+    assert done.failure.code == "invalid_output"
+    assert done.failure.reason.endswith(reason)
+    assert bench.model.calls() == 2
+    assert call[0] in bench.model.requests[1].body["messages"][1]["content"]
+
+
+async def test_what_a_model_cannot_do_is_refused_by_name_before_any_call(bench: Bench) -> None:
+    (tools,) = await generate(shard(item(0)), Generate(model="noop", tools=[VISITS]), bench.workshop)
+    assert tools.failure is not None
+    assert tools.failure.reason == "options.tools: the model 'noop' takes no tools (models.yaml: tools)"
+    (odds,) = await generate(shard(item(0)), Generate(model="noop", logprobs=1), bench.workshop)
+    assert odds.failure is not None
+    assert odds.failure.reason == "options.logprobs: the model 'noop' knows no probabilities of tokens"
+
+
+async def test_samples_of_a_scatter_have_seeds_of_their_own(bench: Bench) -> None:
+    bench.model.when("question", "Paris.")
+    for part in (0, 1):
+        await bench.run(shard(item(0, part=part), id=f"acme/j{part}/0"), seed=7, stop=["\n"])
+    assert [call.body["seed"] for call in bench.model.requests] == [7, 8]
+    assert [call.body["stop"] for call in bench.model.requests] == [["\n"], ["\n"]]
 
 
 async def test_a_schema_that_is_none_fails_before_any_call(bench: Bench) -> None:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from scripted_model import Reply, ScriptedModel
 
-from contracts.item import Message, Usage
+from contracts.item import Message, Tool, ToolCall, Usage
 from services.generate_gpu.domain.completion import CompletionRequest
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.engines.openai_errors import fault_in, retry_after
@@ -97,6 +97,47 @@ async def test_a_stream_gives_its_pieces_as_they_come_and_the_same_text_and_usag
     assert got == text == "".join(pieces)
     assert len([piece for piece in pieces if piece]) == 7
     assert model.requests[0].body["stream_options"] == {"include_usage": True}
+
+
+VISITS = Tool("visits", "Visits that are left.", {"type": "object", "properties": {"member": {"type": "string"}}})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_tools_are_passed_on_and_their_calls_come_back(model: ScriptedModel, stream: bool) -> None:
+    calls = [("visits", '{"member": "H-1"}'), ("visits", '{"member": "H-2"}')]
+    model.when("capital", Reply("", tools=calls, finish_reason="tool_calls", prompt_tokens=9, completion_tokens=5))
+    heard: list[str] = []
+
+    async def keep(piece: str, tokens: int = 0, /) -> None:
+        heard.append(piece)
+
+    (done,) = await engine(model, tools="native").complete(replace(ASKED, tools=[VISITS]), keep if stream else None)
+    assert done.tool_calls == [
+        ToolCall("visits", {"member": "H-1"}, "call_0"),
+        ToolCall("visits", {"member": "H-2"}, "call_1"),
+    ]
+    assert done.finish_reason == "stop"
+    assert "".join(heard) == ""
+    (offered,) = model.requests[0].body["tools"]
+    assert offered == {
+        "type": "function",
+        "function": {"name": "visits", "description": "Visits that are left.", "parameters": VISITS.parameters},
+    }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_probabilities_of_tokens_come_back_where_asked_for(model: ScriptedModel, stream: bool) -> None:
+    model.when("capital", "Paris, of course.")
+
+    async def ignore(piece: str, tokens: int = 0, /) -> None:
+        """Only the completion counts here."""
+
+    (done,) = await engine(model).complete(replace(ASKED, logprobs=2), ignore if stream else None)
+    assert "".join(token.token for token in done.logprobs) == "Paris, of course."
+    assert done.logprobs[0].top == {"Paris, ": -0.1, "other1": -6.0}
+    (plain,) = await engine(model).complete(ASKED)
+    assert plain.logprobs == []
+    assert "logprobs" not in model.requests[1].body
 
 
 async def test_usage_is_counted_here_where_the_endpoint_does_not_say(model: ScriptedModel) -> None:

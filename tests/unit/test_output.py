@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.item import Completion, Input, Item, Message, Part, Passage, Quote
+from contracts.item import Input, Item, Message, Part, Passage, Quote
 from services.generate_gpu.domain.citations import quotes
 from services.generate_gpu.domain.completion import sources
 from services.generate_gpu.domain.output import Invalid, checker, feedback, parsed
@@ -73,7 +73,7 @@ def test_only_objects_and_arrays_are_data() -> None:
 
 def test_the_feedback_of_the_repair_shows_answer_and_fault() -> None:
     asked = [Message("user", "Q")]
-    messages = feedback(asked, Completion("{bad}", "m"), Invalid("$.a", "expected {braces}"))
+    messages = feedback(asked, "{bad}", Invalid("$.a", "expected {braces}"))
     assert messages[0] == asked[0]
     assert messages[1] == Message("assistant", "{bad}")
     assert "$.a: expected {braces}" in messages[2].content

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from contracts.item import Answer, DocumentRef, Input, Item, Message, Verdict
+from contracts.item import Answer, DocumentRef, Input, Item, Message, Tool, Verdict
 from contracts.job import Options
 from contracts.steps import (
     AnyStep,
@@ -26,7 +26,7 @@ from services.route.domain.pattern import Pattern
 from services.route.domain.patterns import load_patterns
 from services.route.domain.prompts import load_prompts
 from shared.errors import Rejected
-from shared.models import load_catalogue
+from shared.models import Catalogue, Model, load_catalogue
 
 PATTERNS = load_patterns()
 PROMPTS = load_prompts()
@@ -111,6 +111,9 @@ def test_a_question_has_1_to_32768_characters(question: str, expected: str | Non
         (Options(passages=0), "options.passages: expected 1 to 50, got 0"),
         (Options(n=-1), "options.n: expected 0 to 64, got -1"),
         (Options(temperature=3), "options.temperature: expected 0.0 to 2.0, got 3"),
+        (Options(logprobs=21), "options.logprobs: expected 0 to 20, got 21"),
+        (Options(stop=["a", ""]), "options.stop: expected at most 16 texts, none of them empty, got ['a', '']"),
+        (Options(tools=[Tool("a")]), "options.tools: the model 'extractive' takes no tools; those that do: none"),
         (Options(model="gpt"), "options.model: no such model 'gpt'; known are extractive"),
         (Options(schema={"type": "strnig"}), "options.schema: not a JSON Schema: $.type"),
         (Options(schema={"type": "string"}), "options.schema: expected the type object or array, got 'string'"),
@@ -120,6 +123,31 @@ def test_options_without_sense_are_refused(options: Options, expected: str) -> N
     with pytest.raises(Rejected) as caught:
         check_options(options, load_catalogue())
     assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("tools", "expected"),
+    [
+        ([Tool("a b")], "options.tools[0].name: expected 1 to 64 letters, digits, - and _, each name once, got 'a b'"),
+        ([Tool("a"), Tool("a")], "options.tools[1].name: "),
+        ([Tool("a", parameters={"type": "strnig"})], "options.tools[0].parameters: not a JSON Schema: $.type"),
+    ],
+)
+def test_tools_without_sense_are_refused(tools: list[Tool], expected: str) -> None:
+    able = Model(name="able", engine="openai", base_url="http://127.0.0.1/v1", id="x", tools="native", default=True)
+    with pytest.raises(Rejected) as caught:
+        check_options(Options(tools=tools), Catalogue(models=(able,)))
+    assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize("name", ["direct", "rag", "self-consistency", "best-of-n"])
+def test_what_a_job_says_of_sampling_reaches_the_model(name: str) -> None:
+    options = Options(stop=["."], seed=7, logprobs=2, tools=[Tool("a")], max_tokens=9, rubric="sms", vote="codes")
+    steps = [
+        step for one in PATTERNS.get(name).open(options) for step in (one.slip if isinstance(one, Scatter) else [one])
+    ]
+    (asked,) = [step for step in steps if isinstance(step, Generate)]
+    assert (asked.stop, asked.seed, asked.logprobs, asked.tools, asked.max_tokens) == (["."], 7, 2, [Tool("a")], 9)
 
 
 def test_options_that_have_sense_pass() -> None:

@@ -34,4 +34,6 @@ def _answer(item: Item, completion: Completion) -> Answer:
         rung=rung,
         why=why,
         escalate=completion.escalate,
+        tool_calls=completion.tool_calls,
+        logprobs=completion.logprobs,
     )

@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
-from contracts.item import Completion, Item, Message, Passage, Quote
+from contracts.item import Completion, Item, Message, Passage, Quote, Tool
 from contracts.job import Lane
 from contracts.steps import Generate
 from services.generate_gpu.domain.refusal import REFUSAL
@@ -29,6 +29,8 @@ class CompletionRequest(Struct, frozen=True):
     max_tokens: int = 512
     stop: list[str] = field(default_factory=list)
     seed: int | None = None
+    logprobs: int = 0
+    tools: list[Tool] = field(default_factory=list)
     schema: dict[str, object] | None = None
     batch: bool = False  # nobody sits and waits for it
     final: bool = True  # the answer goes to whoever asked: no other step makes something of its text
@@ -82,7 +84,9 @@ def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "", *, fin
         temperature=step.temperature,
         max_tokens=step.max_tokens,
         stop=step.stop,
-        seed=step.seed,
+        seed=None if step.seed is None else step.seed + item.part,  # samples of a scatter are to differ
+        logprobs=step.logprobs,
+        tools=step.tools,
         schema=step.schema,
         batch=lane == "batch",
         final=final,

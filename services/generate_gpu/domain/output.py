@@ -11,12 +11,13 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from contracts.item import Completion, Message
+from contracts.item import Message
 from shared.errors import ItemError
 
 _FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 _SHOWN = 160
-_FEEDBACK = (Path(__file__).parent / "repair.md").read_text(encoding="utf-8")
+_OF_JSON = (Path(__file__).parent / "repair.md").read_text(encoding="utf-8")
+_OF_A_CALL = (Path(__file__).parent / "repair_call.md").read_text(encoding="utf-8")
 
 Data = dict[str, object] | list[object]
 
@@ -53,18 +54,19 @@ def parsed(text: str, validator: Draft202012Validator) -> Data | Invalid:
     except Unresolvable as unresolvable:
         raise ItemError("malformed", f"options.schema: cannot resolve {unresolvable.ref!r}") from None
     if mismatch is not None:
-        return Invalid(mismatch.json_path, _expectation(mismatch))
+        return Invalid(mismatch.json_path, expectation(mismatch))
     if not isinstance(data, dict | list):
         return Invalid("$", f"expected an object or an array, got {_short(text)}")
     return data
 
 
-def feedback(request: list[Message], answer: Completion, wrong: Invalid) -> list[Message]:
+def feedback(request: list[Message], answer: str, wrong: Invalid, *, of_a_call: bool = False) -> list[Message]:
     """The messages of the one repair: the answer that did not fit, and what is wrong with it."""
-    return [*request, Message("assistant", answer.text), Message("user", _FEEDBACK.format(wrong=wrong))]
+    said = (_OF_A_CALL if of_a_call else _OF_JSON).format(wrong=wrong)
+    return [*request, Message("assistant", answer), Message("user", said)]
 
 
-def _expectation(error: ValidationError) -> str:
+def expectation(error: ValidationError) -> str:
     """What was expected and what came; jsonschema's own text repeats the whole value, however long."""
     instance: Any = error.instance
     got = _json(instance)

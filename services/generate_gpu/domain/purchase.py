@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
-from contracts.item import Completion, Usage
+from contracts.item import Completion, Tool, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
 from services.generate_gpu.domain.ladder import Due, Ladder, Step
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
@@ -15,6 +16,7 @@ from services.generate_gpu.domain.metered import Metered
 from services.generate_gpu.domain.output import Data, Invalid, feedback, parsed
 from services.generate_gpu.domain.permits import PermitOf, unlimited
 from services.generate_gpu.domain.stream import TokenStream
+from services.generate_gpu.domain.tools import checked_calls, spoken
 from shared.errors import ItemError, Later, Retryable
 
 log = logging.getLogger("penstock.generate")
@@ -46,14 +48,14 @@ class Purchase:
         """The completions, checked where there is a schema. Raises ItemError and Retryable as engines do, and
         ItemError `invalid_output` where nothing fits, after one repair."""
         await self._draw(request)
-        if validator is None:
+        if validator is None and not request.tools:
             return self.paid.drawn
-        checked = [_checked(completion, validator) for completion in self.paid.drawn]
+        checked = [_checked(completion, validator, request.tools) for completion in self.paid.drawn]
         good = [completion for completion in checked if isinstance(completion, Completion)]
         if good:
             return good
         wrong = next(result for result in checked if isinstance(result, Invalid))
-        repaired = _checked(await self._repaired(request, wrong), validator)
+        repaired = _checked(await self._repaired(request, wrong), validator, request.tools)
         if isinstance(repaired, Invalid):
             raise ItemError("invalid_output", f"the model's output does not fit the schema: {repaired}")
         return [repaired]
@@ -78,7 +80,8 @@ class Purchase:
 
     async def _repaired(self, request: CompletionRequest, wrong: Invalid) -> Completion:
         if self.paid.repair is None:
-            messages = feedback(request.messages, self.paid.drawn[0], wrong)
+            first = self.paid.drawn[0]
+            messages = feedback(request.messages, spoken(first), wrong, of_a_call=bool(first.tool_calls))
             fresh = await self._ask(replace(request, messages=messages, n=1))
             self.paid = replace(self.paid, repair=fresh[0])
             await self._book()
@@ -145,6 +148,13 @@ class Purchase:
         return [*self.paid.drawn, *([self.paid.repair] if self.paid.repair is not None else [])]
 
 
-def _checked(completion: Completion, validator: Draft202012Validator) -> Completion | Invalid:
+def _checked(
+    completion: Completion, validator: Draft202012Validator | None, tools: Sequence[Tool]
+) -> Completion | Invalid:
+    """A model that asks for a call does not answer yet, so there is nothing to hold against the answer's schema."""
+    if completion.tool_calls:
+        return checked_calls(completion, tools)
+    if validator is None:
+        return completion
     data: Data | Invalid = parsed(completion.text, validator)
     return data if isinstance(data, Invalid) else replace(completion, data=data)

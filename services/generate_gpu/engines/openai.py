@@ -16,10 +16,22 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
-from contracts.item import Completion, Usage
+from contracts.item import Completion, TokenLogprob, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
 from services.generate_gpu.engines.openai_errors import Endpoint
-from services.generate_gpu.engines.openai_wire import Chunk, Finish, Reply, Tokens, body, finish, lines
+from services.generate_gpu.engines.openai_wire import (
+    Call,
+    Chunk,
+    Finish,
+    Logprobs,
+    Reply,
+    Text,
+    Tokens,
+    body,
+    finish,
+    joined,
+    lines,
+)
 from shared.errors import ItemError, Retryable, Unusable
 from shared.models import Model
 from shared.text import count_tokens
@@ -34,6 +46,12 @@ _DONE = b"[DONE]"
 def _tls() -> ssl.SSLContext:
     """Reading the certificates takes a tenth of a second: once is enough."""
     return httpx.create_ssl_context()
+
+
+def _said(message: Text, logprobs: Logprobs | None) -> Completion:
+    """What a whole message says; the model's name comes later."""
+    tokens = logprobs.tokens if logprobs is not None else []
+    return Completion(message.text, "", tool_calls=message.calls, logprobs=tokens)
 
 
 class OpenAI:
@@ -81,14 +99,17 @@ class OpenAI:
             reply = self._decoded(b"".join([piece async for piece in self._pieces(response)]), Reply)
         if not reply.choices:
             raise Retryable(f"{self._endpoint.name} sent no choices")
-        told = [choice for choice in reply.choices if choice.message.text.strip()] or reply.choices[:1]
+        told = [one for one in reply.choices if one.message.text.strip() or one.message.calls] or reply.choices[:1]
         usage = self._usage([choice.message.text for choice in told[: request.n]], request, reply.usage)
         with _costing(usage):
-            found = [self._completion(choice.message.text, choice.finish, request) for choice in told[: request.n]]
+            said = [(_said(choice.message, choice.logprobs), choice.finish) for choice in told[: request.n]]
+            found = [self._completion(one, ending, request) for one, ending in said]
         return [replace(found[0], usage=usage), *found[1:]]
 
     async def _streamed(self, request: CompletionRequest, on_delta: OnDelta) -> list[Completion]:
         text: list[str] = []
+        calls: list[Call] = []
+        logprobs: list[TokenLogprob] = []
         ending: Finish | None = None
         usage: Tokens | None = None
         async with self._posted(request, stream=True) as response:
@@ -102,12 +123,15 @@ class OpenAI:
                 for choice in chunk.choices[:1]:
                     ending = finish(choice.finish_reason, choice.delta.refusal) or ending
                     text.append(choice.delta.text)
+                    calls += choice.delta.tool_calls or ()
+                    logprobs += choice.logprobs.tokens if choice.logprobs is not None else ()
                     await on_delta(choice.delta.text)
         if ending is None:
             raise Retryable(f"{self._endpoint.name} sent half an answer")
-        cost = self._usage(["".join(text)], request, usage)
+        said = Completion("".join(text), self._model.name, tool_calls=joined(calls), logprobs=logprobs)
+        cost = self._usage([said.text], request, usage)
         with _costing(cost):
-            return [replace(self._completion("".join(text), ending, request), usage=cost)]
+            return [replace(self._completion(said, ending, request), usage=cost)]
 
     @asynccontextmanager
     async def _posted(self, request: CompletionRequest, *, stream: bool) -> AsyncIterator[httpx.Response]:
@@ -132,14 +156,15 @@ class OpenAI:
         except msgspec.MsgspecError as error:
             raise Retryable(f"{self._endpoint.name} sent something else than a completion: {error}") from None
 
-    def _completion(self, text: str, ending: Finish, request: CompletionRequest) -> Completion:
-        """Raises where there is no text: an empty answer is a failure."""
-        if not text.strip() and ending == "length":
+    def _completion(self, said: Completion, ending: Finish, request: CompletionRequest) -> Completion:
+        """Raises where there is neither text nor a call: an empty answer is a failure."""
+        nothing = not said.text.strip() and not said.tool_calls
+        if nothing and ending == "length":
             raise ItemError("upstream", f"{self._endpoint.name} used all {request.max_tokens} tokens before any text")
-        if not text.strip() and ending == "stop":
+        if nothing and ending == "stop":
             raise Retryable(f"{self._endpoint.name} sent an empty answer")
-        completion = Completion(text=text, model=self._model.name, finish_reason=ending)
-        return replace(completion, mode="refused") if ending == "refused" or refuses(text) else completion
+        completion = replace(said, model=self._model.name, finish_reason=ending)
+        return replace(completion, mode="refused") if ending == "refused" or refuses(said.text) else completion
 
     def _usage(self, texts: Sequence[str], request: CompletionRequest, used: Tokens | None) -> Usage:
         """Of one call; counted by ourselves where the endpoint says nothing."""

@@ -1,12 +1,14 @@
 """The OpenAI form of chat completions: the request's body, the answer's Structs, the lines of a stream."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
 
+from contracts.item import TokenLogprob, ToolCall
 from services.generate_gpu.domain.completion import CompletionRequest
+from services.generate_gpu.domain.tools import as_openai, tool_call
 from shared.models import Model
 
 Finish = Literal["stop", "length", "refused"]
@@ -29,11 +31,51 @@ class Tokens(Struct, frozen=True):
         return (details.cached_tokens or 0) if details is not None else 0
 
 
+class Function(Struct, frozen=True):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class Call(Struct, frozen=True):
+    """A call of a tool; in a stream a piece of one, whose `index` says of which."""
+
+    function: Function = Function()
+    id: str | None = None
+    index: int = 0
+
+
+class Alternative(Struct, frozen=True):
+    token: str
+    logprob: float
+
+
+class Token(Struct, frozen=True):
+    token: str
+    logprob: float
+    top_logprobs: list[Alternative] = field(default_factory=list)
+
+
+class Logprobs(Struct, frozen=True):
+    content: list[Token] | None = None
+
+    @property
+    def tokens(self) -> list[TokenLogprob]:
+        return [
+            TokenLogprob(one.token, one.logprob, {other.token: other.logprob for other in one.top_logprobs})
+            for one in self.content or ()
+        ]
+
+
 class Text(Struct, frozen=True):
     """`message` or `delta`."""
 
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[Call] | None = None
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        return [_call([call]) for call in self.tool_calls or ()]
 
     @property
     def text(self) -> str:
@@ -43,6 +85,7 @@ class Text(Struct, frozen=True):
 class Choice(Struct, frozen=True):
     message: Text
     finish_reason: str | None = None
+    logprobs: Logprobs | None = None
 
     @property
     def finish(self) -> Finish:
@@ -57,6 +100,7 @@ class Reply(Struct, frozen=True):
 class Delta(Struct, frozen=True):
     delta: Text = Text()
     finish_reason: str | None = None
+    logprobs: Logprobs | None = None
 
 
 class Fault(Struct, frozen=True):
@@ -71,6 +115,22 @@ class Chunk(Struct, frozen=True):
     choices: list[Delta] = field(default_factory=list)
     usage: Tokens | None = None
     error: Fault | None = None
+
+
+def joined(pieces: Sequence[Call]) -> list[ToolCall]:
+    """The calls of a stream from their pieces."""
+    by_index: dict[int, list[Call]] = {}
+    for piece in pieces:
+        by_index.setdefault(piece.index, []).append(piece)
+    return [_call(some) for some in by_index.values()]
+
+
+def _call(pieces: Sequence[Call]) -> ToolCall:
+    return tool_call(
+        "".join(piece.function.name or "" for piece in pieces),
+        "".join(piece.function.arguments or "" for piece in pieces),
+        next((piece.id for piece in pieces if piece.id), ""),
+    )
 
 
 def finish(reason: str | None, refusal: str | None) -> Finish | None:
@@ -96,6 +156,10 @@ def body(request: CompletionRequest, model: Model, *, stream: bool) -> dict[str,
         content["stop"] = request.stop
     if request.seed is not None:
         content["seed"] = request.seed
+    if request.logprobs:
+        content |= {"logprobs": True, "top_logprobs": request.logprobs}
+    if request.tools:
+        content["tools"] = as_openai(request.tools)
     if model.cache_salt and request.salt:
         content["cache_salt"] = request.salt
     if stream:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from contracts.item import Completion, Usage
+from contracts.item import Completion, ToolCall, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
+from services.generate_gpu.domain.tools import as_openai
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
 from services.generate_gpu.engines.vllm_host import Host
+from services.generate_gpu.engines.vllm_tools import reader, untouched
 from shared.errors import ItemError, Retryable
 from shared.models import Model
 from shared.settings import SettingsError
@@ -41,7 +43,7 @@ class Vllm:
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
         """See `Engine`; streams where `on_delta` is given."""
         async with self._watched(request):
-            return self._completions(await self._heard(request, on_delta), request)
+            return await self._completions(await self._heard(request, on_delta), request)
 
     async def warm(self, request: CompletionRequest) -> None:
         """See `Keeping`. One token is made: an engine makes none without having computed the prompt."""
@@ -74,7 +76,7 @@ class Vllm:
 
     async def tokens(self, request: CompletionRequest) -> list[int]:
         """The prompt's tokens."""
-        return await self._host.prompt(request.messages)
+        return await self._prompt(request)
 
     async def tokenizer(self) -> "TokenizerLike":
         return (await self._host.engine()).get_tokenizer()
@@ -91,7 +93,7 @@ class Vllm:
         return f"the model {self._model.name!r}"
 
     async def _heard(self, request: CompletionRequest, on_delta: OnDelta | None) -> Heard:
-        prompt = await self._host.prompt(request.messages)
+        prompt = await self._prompt(request)
         room = self._model.context - len(prompt)
         if room < 1:
             reason = f"the prompt has {len(prompt)} tokens, {self._name} takes {self._model.context} with the answer"
@@ -105,6 +107,9 @@ class Vllm:
                     first = output.outputs[0]
                     await on_delta(first.text, len(first.token_ids))
         return heard
+
+    async def _prompt(self, request: CompletionRequest) -> list[int]:
+        return await self._host.prompt(request.messages, as_openai(request.tools))
 
     async def _outputs(
         self, prompt: list[int], parameters: "SamplingParams", request: CompletionRequest
@@ -125,22 +130,25 @@ class Vllm:
         number = int(self._adapter[:7], 16) + 1
         return LoRARequest(f"{self._model.name}-{self._adapter}", number, self._model.adapter)
 
-    def _completions(self, heard: Heard, request: CompletionRequest) -> list[Completion]:
+    async def _completions(self, heard: Heard, request: CompletionRequest) -> list[Completion]:
         samples = [sample for _, sample in sorted(heard.samples.items())]
         told = [sample for sample in samples if sample.text.strip()]
         if not told:
             tokens = sum(sample.tokens for sample in samples)
             raise ItemError("upstream", f"{self._name} gave no text in {tokens} tokens")
-        found = [self._completion(sample) for sample in told]
+        read = reader(await self.tokenizer(), self._model.tools, request.tools) if request.tools else untouched
+        found = [self._completion(sample, *read(sample.text)) for sample in told]
         usage = Usage(heard.prompt, heard.cached, sum(sample.tokens for sample in samples), calls=1)
         return [replace(found[0], usage=usage, timing=heard.timing), *found[1:]]
 
-    def _completion(self, sample: Sample) -> Completion:
+    def _completion(self, sample: Sample, text: str, calls: list[ToolCall]) -> Completion:
         return Completion(
-            text=sample.text,
+            text=text,
             model=self._model.name,
             finish_reason="length" if sample.ending == "length" else "stop",
-            mode="refused" if refuses(sample.text) else "generated",
+            mode="refused" if refuses(text) else "generated",
+            tool_calls=calls,
+            logprobs=sample.logprobs,
         )
 
 
@@ -158,6 +166,8 @@ def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) ->
         max_tokens=max_tokens,
         stop=request.stop or None,
         seed=request.seed,
+        logprobs=request.logprobs or None,
+        skip_special_tokens=not request.tools,  # some models begin a call with one
         structured_outputs=guided,
         output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
     )

@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from contracts.item import Timing
+from contracts.item import Timing, TokenLogprob
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput
+    from vllm import CompletionOutput, RequestOutput
     from vllm.v1.metrics.stats import RequestStateStats
 
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Sample:
     text: str = ""
     tokens: int = 0
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     ending: str = ""
 
 
@@ -37,9 +38,22 @@ class Heard:
             sample = self.samples.setdefault(part.index, Sample())
             sample.text += part.text
             sample.tokens += len(part.token_ids)
+            sample.logprobs += _logprobs(part)
             sample.ending = part.finish_reason or sample.ending
         if output.metrics is not None:
             self.timing = _timing(output.metrics, self._first_at)
+
+
+def _logprobs(part: "CompletionOutput") -> list[TokenLogprob]:
+    """Of each token of this piece, where they were asked for; the token itself is among those that vLLM gives."""
+    if part.logprobs is None:
+        return []
+    found = []
+    for token, given in zip(part.token_ids, part.logprobs, strict=True):
+        top = sorted(given.values(), key=lambda one: one.rank)
+        likeliest = {one.decoded_token or "": round(one.logprob, 6) for one in top}
+        found.append(TokenLogprob(given[token].decoded_token or "", round(given[token].logprob, 6), likeliest))
+    return found
 
 
 def _timing(metrics: "RequestStateStats", first_at: float) -> Timing:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from contracts.item import Message
 from services.generate_gpu.engines.vllm_guard import Guard
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
+from services.generate_gpu.engines.vllm_tools import check_parsers
 from shared.errors import Retryable
 from shared.models import Model
 from shared.settings import SettingsError
@@ -49,11 +50,11 @@ class Host:
                 self._engine = await asyncio.to_thread(self._opened)
             return self._engine
 
-    async def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The tokens of a prompt in the model's own chat template."""
+    async def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, object]] = ()) -> list[int]:
+        """The tokens of a prompt in the model's own chat template. Raises ItemError where that takes no tools."""
         tokenizer = (await self.engine()).get_tokenizer()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizing, prompt_tokens, tokenizer, messages)
+        return await loop.run_in_executor(self._tokenizing, prompt_tokens, tokenizer, messages, tools)
 
     async def close(self) -> None:
         async with self._opening:
@@ -104,6 +105,7 @@ def check_installed(models: Sequence[Model]) -> None:
         raise SettingsError(
             f"models.yaml: {names}: the engine vllm needs `pip install penstock[vllm]`: {error}"
         ) from None
+    check_parsers(models)
     known = AsyncEngineArgs.__dataclass_fields__
     for model in models:
         for name in model.settings:

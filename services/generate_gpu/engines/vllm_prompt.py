@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 
 from contracts.item import Message
+from shared.errors import ItemError
 
 if TYPE_CHECKING:
     from vllm.tokenizers import TokenizerLike
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 def prompt_tokens(
     tokenizer: "TokenizerLike", messages: Sequence[Message], tools: Sequence[dict[str, object]] = ()
 ) -> list[int]:
-    """The prompt up to where the model's answer begins."""
+    """The prompt up to where the model's answer begins. Raises ItemError where the template takes no tools."""
+    template = getattr(tokenizer, "chat_template", None)
+    if tools and isinstance(template, str) and "tools" not in template:
+        raise ItemError("malformed", "options.tools: the chat template of the model takes no tools")
     mask = Mask(_control(tokenizer))
     turns: Any = mask.hidden(to_builtins(list(messages)))
     how: Any = {"add_generation_prompt": True, **({"tools": mask.hidden(list(tools))} if tools else {})}

@@ -5,18 +5,23 @@ from collections.abc import Sequence
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from contracts.item import Tool
 from contracts.job import Options
 from contracts.steps import AnyStep, Render, Scatter
+from contracts.subjects import TOKEN
 from services.route.domain.prompts import Prompts
 from shared.errors import Rejected
-from shared.models import Catalogue
+from shared.models import Catalogue, Model
 
 RANGES: dict[str, tuple[float, float]] = {
     "passages": (1, 50),
     "n": (0, 64),
     "max_tokens": (1, 131_072),
     "temperature": (0.0, 2.0),
+    "logprobs": (0, 20),
 }
+
+STOPS = 16
 
 
 def check_options(options: Options, catalogue: Catalogue) -> None:
@@ -26,9 +31,12 @@ def check_options(options: Options, catalogue: Catalogue) -> None:
         if value is not None and not low <= value <= high:
             raise Rejected(f"options.{name}: expected {low} to {high}, got {value}")
     try:
-        catalogue.get(options.model)
+        model = catalogue.get(options.model)
     except Rejected as error:
         raise Rejected(f"options.model: {error}") from None
+    if len(options.stop) > STOPS or not all(options.stop):
+        raise Rejected(f"options.stop: expected at most {STOPS} texts, none of them empty, got {options.stop!r:.200}")
+    _check_tools(options.tools, model, catalogue)
     if options.schema is not None:
         _check_schema(options.schema)
 
@@ -43,6 +51,21 @@ def check_slip(steps: Sequence[AnyStep], prompts: Prompts) -> None:
                 prompts.get(step.prompt)
             except Rejected as error:
                 raise Rejected(f"options.prompt: {error}") from None
+
+
+def _check_tools(tools: Sequence[Tool], model: Model, catalogue: Catalogue) -> None:
+    if tools and not model.tools:
+        able = ", ".join(other.name for other in catalogue.models if other.tools) or "none"
+        raise Rejected(f"options.tools: the model {model.name!r} takes no tools; those that do: {able}")
+    for n, tool in enumerate(tools):
+        if not TOKEN.match(tool.name) or tool.name in {other.name for other in tools[:n]}:
+            reason = "expected 1 to 64 letters, digits, - and _, each name once"
+            raise Rejected(f"options.tools[{n}].name: {reason}, got {tool.name[:80]!r}")
+        try:
+            Draft202012Validator.check_schema(tool.parameters)
+        except SchemaError as error:
+            where = f"options.tools[{n}].parameters"
+            raise Rejected(f"{where}: not a JSON Schema: {error.json_path}: {error.message[:200]}") from None
 
 
 def _check_schema(schema: dict[str, object]) -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
 
 from contracts.item import Input, Item
 from contracts.job import Options
-from contracts.steps import AnyStep, Recall, Remember
+from contracts.steps import AnyStep, Generate, Recall, Remember
 
 QUESTION_MAX = 32 * 1024
 
@@ -51,6 +54,20 @@ class Pattern:
 def in_session(options: Options, steps: Sequence[AnyStep], first: Sequence[AnyStep] = ()) -> list[AnyStep]:
     """Recall (and `first`) before the steps and Remember after them, where the job belongs to a session."""
     return [Recall(), *first, *steps, Remember()] if options.session else list(steps)
+
+
+def generated(options: Options, **more: Any) -> Generate:
+    """A Generate as the job's options want it; `more` are fields that the pattern sets itself."""
+    given = Generate(
+        temperature=options.temperature or 0.0,
+        max_tokens=options.max_tokens,
+        stop=options.stop,
+        seed=options.seed,
+        logprobs=options.logprobs,
+        tools=options.tools,
+        schema=options.schema,
+    )
+    return replace(given, **more)
 
 
 def samples(options: Options, usual: int) -> int:

@@ -1,8 +1,8 @@
 """Draw several variants and keep the one that scores best by a rubric."""
 
 from contracts.job import Options
-from contracts.steps import AnyStep, Generate, Judge, Render
-from services.route.domain.pattern import Pattern, in_session, samples
+from contracts.steps import AnyStep, Judge, Render
+from services.route.domain.pattern import Pattern, generated, in_session, samples
 from shared.errors import Rejected
 
 VARIANTS = 12
@@ -14,11 +14,10 @@ def opening(options: Options) -> list[AnyStep]:
         raise Rejected("options.rubric: expected the name of a rubric, got none")
     steps: list[AnyStep] = [
         Render(options.prompt or "direct"),
-        Generate(
+        generated(
+            options,
             n=samples(options, VARIANTS),
             temperature=TEMPERATURE if options.temperature is None else options.temperature,
-            max_tokens=options.max_tokens,
-            schema=options.schema,
         ),
         Judge("rubric", rubric=options.rubric),
     ]

@@ -3,7 +3,7 @@
 from contracts.item import Input, Item
 from contracts.job import Options
 from contracts.steps import AnyStep, Decide, Generate, Render, Scatter, Sections
-from services.route.domain.pattern import QUESTION_MAX, Pattern, in_session
+from services.route.domain.pattern import QUESTION_MAX, Pattern, generated, in_session
 
 SECTION_TOKENS = 1000
 SUMMARY_TOKENS = 400
@@ -38,12 +38,7 @@ def answer_the_question(item: Item, options: Options) -> list[AnyStep]:
         return []
     return [
         Render(options.prompt or "final-answer"),
-        Generate(
-            temperature=options.temperature or 0.0,
-            max_tokens=options.max_tokens,
-            schema=options.schema,
-            stream=bool(options.stream),
-        ),
+        generated(options, stream=bool(options.stream)),
     ]
 
 

@@ -4,9 +4,9 @@ from msgspec.structs import replace
 
 from contracts.item import Item
 from contracts.job import Options
-from contracts.steps import AnyStep, Decide, Generate, Judge, Render, Rerank, Retrieve
+from contracts.steps import AnyStep, Decide, Judge, Render, Rerank, Retrieve
 from services.route.domain.followup import standalone
-from services.route.domain.pattern import Pattern, in_session
+from services.route.domain.pattern import Pattern, generated, in_session
 
 CANDIDATES = 30
 
@@ -16,12 +16,7 @@ def opening(options: Options) -> list[AnyStep]:
         Retrieve(top=max(CANDIDATES, options.passages)),
         Rerank(top=options.passages),
         Render(options.prompt or "rag"),
-        Generate(
-            temperature=options.temperature or 0.0,
-            max_tokens=options.max_tokens,
-            schema=options.schema,
-            stream=bool(options.stream),
-        ),
+        generated(options, stream=bool(options.stream)),
         Judge("grounding"),
     ]
     return in_session(options, steps, first=[Decide()])
