@@ -78,6 +78,7 @@ class Model(_Entry):
     cache_salt: bool = False
     text: str = ""
     tools: str = ""
+    expert: str = ""
     fallback: tuple[str, ...] = ()
     breaker: Breaker = Breaker()
     patience: Patience = Patience()

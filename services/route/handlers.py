@@ -103,7 +103,7 @@ def _render_one(item: Item, prompt: Prompt, task: Task, window: int) -> Item:
 
 async def decide(task: Task, step: Decide, patterns: Patterns) -> Outcome:
     """Ask the pattern which steps come next."""
-    return spreading.decide(task.items, patterns.get(task.pattern), task.options)
+    return spreading.decide(task.items, patterns.get(task.pattern), task.options, patterns.experts)
 
 
 async def scatter(task: Task, step: Scatter, shard_size: int) -> Outcome:

@@ -32,6 +32,16 @@ models:
     context: 32000
     price: {{prompt: {prompt}, cached: {cached}, completion: {completion}}}
     breaker: {{failures: 1000000}}  # one test's faults are no other test's
+  - name: hr
+    engine: openai
+    base_url: {url}
+    id: adapter-hr
+    expert: leave, holiday, payroll, employee, manager, onboarding, performance review
+  - name: finance
+    engine: openai
+    base_url: {url}
+    id: adapter-finance
+    expert: reconcile ledger accounts, invoice, journal entry, month-end close, accrual
 """
 
 

@@ -30,6 +30,8 @@ models:
     context: 2048
     default: true
     settings: {{enforce_eager: true, block_size: 32, dtype: float32}}
+  - {{name: hr, engine: vllm, id: {folder}/tiny, context: 2048, adapter: {folder}/first, expert: leave and payroll}}
+  - {{name: finance, engine: vllm, id: {folder}/tiny, context: 2048, adapter: {folder}/second, expert: ledger}}
 """
 
 

@@ -11,6 +11,7 @@ from contracts.task import Task
 from services.generate_gpu.adapters.ledger import MemoryLedger
 from services.generate_gpu.app import open_vllm
 from services.generate_gpu.domain.completion import CompletionRequest, Engine
+from services.generate_gpu.engines.vllm import Vllm
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
 from services.generate_gpu.engines.vllm_tools import reader
 from services.generate_gpu.handlers import Workshop, generate
@@ -71,8 +72,9 @@ async def test_every_token_comes_with_the_likeliest_in_its_place(plain: Engine, 
 
 
 async def test_tools_are_shown_to_the_model_and_its_calls_are_read(plain: Engine) -> None:
-    with_tools = await plain.tokens(replace(ASKED, tools=[VISITS]))  # type: ignore[attr-defined]  # Vllm's own
-    assert '"name": "visits"' in (await plain.tokenizer()).decode(with_tools)  # type: ignore[attr-defined]  # too
+    assert isinstance(plain, Vllm)
+    with_tools = await plain.tokens(replace(ASKED, tools=[VISITS]))
+    assert '"name": "visits"' in (await plain.tokenizer()).decode(with_tools)
     (done,) = await plain.complete(replace(ASKED, tools=[VISITS], schema=CALL, max_tokens=60))
     (call,) = done.tool_calls
     assert (call.name, list(call.arguments)) == ("visits", ["n"])
@@ -92,7 +94,8 @@ async def test_an_adapter_without_a_parser_takes_no_tools(models: list[Model], e
 
 
 async def test_a_chat_template_without_tools_is_said_to_have_none(plain: Engine) -> None:
-    tokenizer = await plain.tokenizer()  # type: ignore[attr-defined]  # Vllm's own
+    assert isinstance(plain, Vllm)
+    tokenizer = await plain.tokenizer()
     template, tokenizer.chat_template = tokenizer.chat_template, "{{ messages }}"
     try:
         with pytest.raises(ItemError, match=r"options\.tools: the chat template of the model takes no tools"):
@@ -102,8 +105,9 @@ async def test_a_chat_template_without_tools_is_said_to_have_none(plain: Engine)
 
 
 async def test_a_parser_for_other_models_is_named(plain: Engine) -> None:
+    assert isinstance(plain, Vllm)
     with pytest.raises(ItemError, match="tools: the parser 'jamba' does not fit the model: "):
-        reader(await plain.tokenizer(), "jamba", [VISITS])  # type: ignore[attr-defined]  # Vllm's own
+        reader(await plain.tokenizer(), "jamba", [VISITS])
 
 
 async def test_json_that_was_cut_off_is_repaired_once_then_fails(

@@ -77,6 +77,21 @@ async def test_five_follow_ups_on_one_chart_compute_it_once(stack: Stack) -> Non
     assert whole.cached_tokens == sum(used.cached_tokens for used in rest)
 
 
+async def test_experts_answer_for_themselves_and_their_caches_do_not_mix(stack: Stack) -> None:
+    """Pattern 21: adapters on one engine, chosen by the gate; prompts of one text otherwise."""
+    options = Options(prompt="policy", max_tokens=12)
+    found = {}
+    for question, expert in (("Leave?", "hr"), ("Ledger?", "finance"), ("Weather?", "house")):
+        item = Input(question=question, variables={"manual": CHART})
+        first, second = [await stack.one("mixture-of-experts", item, options, "experts") for _ in range(2)]
+        assert first.answer is not None
+        assert first.answer.model == expert
+        assert first.usage.cached_tokens == 0, "nobody finds what other weights have computed"
+        assert second.usage.cached_tokens > 500
+        found[expert] = first.answer.text
+    assert len(set(found.values())) == 3
+
+
 async def test_a_new_version_of_a_prompt_goes_live_warm(stack: Stack, tmp_path: Path) -> None:
     """Route is started again with a second version: it answers with the first until the replica knows the second."""
     item, options = Input(question="Who is told?", variables={"manual": MANUAL}), Options(prompt="policy", max_tokens=8)

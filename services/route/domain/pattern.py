@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from contracts.item import Input, Item
 from contracts.job import Options
 from contracts.steps import AnyStep, Generate, Recall, Remember
+from services.route.domain.gate import Expert
 
 QUESTION_MAX = 32 * 1024
 
@@ -36,7 +37,7 @@ class Pattern:
 
     `open` writes the slip that every item of a job sets out with; raises Rejected where an option has no sense here.
     At a `Decide`, `amend` may change what the item remembers, then `decide` writes the steps to take next, before the
-    rest of the slip; none of them: the slip goes on.
+    rest of the slip; none of them: the slip goes on. `among` is `decide` for a pattern that chooses among experts.
     """
 
     name: str
@@ -44,7 +45,14 @@ class Pattern:
     open: Callable[[Options], list[AnyStep]]
     needs: Needs = question_needed
     decide: Callable[[Item, Options], list[AnyStep]] | None = None
+    among: Callable[[Item, Options, Sequence[Expert]], list[AnyStep]] | None = None
     amend: Callable[[Item, Options], Item] | None = None
+
+    def ways(self, item: Item, options: Options, experts: Sequence[Expert]) -> list[AnyStep]:
+        """The steps to take next."""
+        if self.among is not None:
+            return self.among(item, options, experts)
+        return self.decide(item, options) if self.decide is not None else []
 
     def check(self, given: Input) -> str | None:
         """What is wrong with an input; put `items[i].` in front of it. None where nothing is."""

@@ -2,10 +2,11 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.route import patterns as folder
+from services.route.domain.gate import Expert
 from services.route.domain.pattern import Pattern
 from shared.errors import Rejected
 
@@ -15,6 +16,7 @@ class Patterns:
     """The patterns that jobs can name."""
 
     by_name: Mapping[str, Pattern]
+    experts: Sequence[Expert] = ()  # among whom some choose
 
     def get(self, name: str) -> Pattern:
         """The pattern of this name; raises Rejected that lists the known names."""
@@ -27,7 +29,7 @@ class Patterns:
         return iter(self.by_name.values())
 
 
-def load_patterns() -> Patterns:
+def load_patterns(experts: Sequence[Expert] = ()) -> Patterns:
     """Import every pattern. A name is its file's name, with hyphens in place of underscores."""
     found = {}
     for module in sorted(pkgutil.iter_modules(folder.__path__), key=lambda module: module.name):
@@ -35,4 +37,4 @@ def load_patterns() -> Patterns:
         if pattern.name != module.name.replace("_", "-"):
             raise ValueError(f"{module.name}.py: expected a pattern of that name, got {pattern.name!r}")
         found[pattern.name] = pattern
-    return Patterns(found)
+    return Patterns(found, experts)

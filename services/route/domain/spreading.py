@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from contracts.item import Input, Item, Part, Usage
 from contracts.job import Options
 from contracts.steps import AnyStep, Scatter
+from services.route.domain.gate import Expert
 from services.route.domain.pattern import Pattern
 from shared.outcome import Advance, Child, Outcome, Spread
 
@@ -36,10 +37,10 @@ def _of_part(item: Item, part: Part) -> Item:
     return replace(item, input=given, part=part.index, parts=[], usage=Usage())
 
 
-def decide(items: Sequence[Item], pattern: Pattern, options: Options) -> Outcome:
+def decide(items: Sequence[Item], pattern: Pattern, options: Options, experts: Sequence[Expert] = ()) -> Outcome:
     """Ask the pattern, item by item. Where all go the same way the shard stays whole; else each way is a child."""
     amended = [pattern.amend(item, options) if pattern.amend else item for item in items]
-    ways = [tuple(pattern.decide(item, options)) if pattern.decide else () for item in amended]
+    ways = [tuple(pattern.ways(item, options, experts)) for item in amended]
     if len(set(map(repr, ways))) <= 1:
         return Advance(amended, ways[0] if ways else ())
     by_way: dict[str, tuple[tuple[AnyStep, ...], list[Item]]] = {}
