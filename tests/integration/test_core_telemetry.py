@@ -9,12 +9,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from contracts import subjects
 from contracts.events import Hop
-from contracts.item import Answer, Item, Usage
-from contracts.steps import Generate, Rerank, Scatter
+from contracts.item import Answer, Input, Item, Message, Usage
+from contracts.steps import Generate, Render, Rerank, Scatter
 from contracts.subjects import EVENTS
 from contracts.task import Task
+from services.route import handlers
+from services.route.domain.prompts import load_prompts
 from shared import telemetry
 from shared.errors import Poison, Retryable
+from shared.models import Catalogue, Model
 
 pytestmark = pytest.mark.servers
 
@@ -56,6 +59,18 @@ async def test_each_hop_leaves_a_record(core: Core) -> None:
     assert (generate.service, generate.step, generate.model, generate.attempt) == ("generate", "generate", "m", 1)
     assert (generate.items, generate.failed, generate.usage.calls, generate.trace) == (1, 0, 1, TRACE)
     assert (report.service, report.step) == ("route", "report")
+
+
+async def test_what_a_prompt_had_to_leave_out_is_recorded(core: Core) -> None:
+    small = Catalogue(models=(Model(name="small", engine="noop", context=1024, default=True),))
+    worker = await core.route()
+    worker.on(Render, lambda task, step: handlers.render(task, step, load_prompts(), small))
+    item = Item(n=0, input=Input(question="And now?"), history=[Message("user", "word " * 300) for _ in range(4)])
+    await core.start_job([Render("direct")], [[item]])
+    await core.report()
+    await eventually(lambda: _recorded(core, 2))
+    rendered = next(hop for hop in await _records(core) if hop.step == "render")
+    assert rendered.truncated == 3
 
 
 async def test_a_step_that_raises_is_recorded_with_its_error(core: Core) -> None:

@@ -208,6 +208,26 @@ async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Mod
         await engine.close()
 
 
+async def test_an_engine_whose_cache_has_no_room_says_what_to_lower(models: list[Model]) -> None:
+    cramped = models[0].model_copy(update={"settings": {**models[0].settings, "num_gpu_blocks_override": 1}})
+    engine = open_vllm([cramped])["plain"]
+    assert isinstance(engine, Vllm)
+    try:
+        with pytest.raises(Retryable, match=r"tiny does not start: .*where memory is short, lower context"):
+            await engine.start()
+    finally:
+        await engine.close()
+
+
+async def test_a_setting_that_cannot_be_is_named_in_one_line(models: list[Model]) -> None:
+    odd = models[0].model_copy(update={"settings": {"dtype": "nonsense"}})
+    engine = open_vllm([odd])["plain"]
+    assert isinstance(engine, Vllm)
+    with pytest.raises(SettingsError, match=r"models\.yaml: the engine of .*tiny refuses its settings: .*dtype"):
+        await engine.start()
+    await engine.close()
+
+
 def _kill_core(engine: Engine) -> None:
     """The newest engine core among our children, with its workers."""
     assert isinstance(engine, Vllm)

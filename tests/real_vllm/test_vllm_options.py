@@ -121,6 +121,25 @@ async def test_json_that_was_cut_off_is_repaired_once_then_fails(
     assert done.usage.calls == 2
 
 
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"type": "object", "properties": {"a": {"type": "integer", "minimum": 5, "maximum": 1}}, "required": ["a"]},
+        {"allOf": [{"type": "object"}, {"type": "array"}]},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 2},
+        {"type": "object", "properties": {"a": False}, "required": ["a"]},
+    ],
+)
+async def test_a_schema_that_nothing_fits_fails_the_item_and_harms_no_other(
+    models: list[Model], engines: dict[str, Engine], impossible: dict[str, object]
+) -> None:
+    done = await settled(models, engines, Generate(model="plain", schema=impossible, max_tokens=40))
+    assert done.failure is not None
+    assert done.failure.code in ("malformed", "invalid_output")
+    (other,) = await engines["plain"].complete(ASKED)
+    assert other.text
+
+
 def test_a_parser_that_vllm_does_not_have_is_named(folder: Path, models: list[Model]) -> None:
     broken = models[0].model_copy(update={"tools": "no-such-parser"})
     with pytest.raises(SettingsError, match=r"model 'plain': tools: vLLM has no parser of this name.*no-such-parser"):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("penstock.generate.vllm")
 
+_SHOWN = 300
+_LESS = "the log above says why; where memory is short, lower context, max_num_seqs or gpu_memory_utilization"
+
 
 class Host:
     """The engine of all models of one `id`: the plain one and its adapters."""
@@ -67,8 +70,11 @@ class Host:
 
         try:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
+        except ValueError as error:
+            reason = " ".join(str(error).split())[:_SHOWN]
+            raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {reason}") from None
         except (RuntimeError, OSError, MemoryError) as error:
-            raise Retryable(f"the engine of {self.id} does not start: {error}") from error
+            raise Retryable(f"the engine of {self.id} does not start: {error}; {_LESS}") from error
         self._guard = Guard()
         return engine
 
