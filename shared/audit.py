@@ -51,7 +51,8 @@ class Audit:
             try:
                 yield record
                 if record.after:
-                    usage = self.telemetry.used(span, task, model, items, record.after)
+                    for made_by, was, now in by_model(model, items, record.after):
+                        usage += self.telemetry.used(span, task, made_by, was, now)
                     self.telemetry.learnt(task, items, record.after)
             except PenstockError as failure:
                 error = str(failure)
@@ -116,6 +117,17 @@ class Audit:
             msgspec.json.encode(hop),
             headers={subjects.MSG_ID: f"{hop.task}.{hop.hop}.{hop.step}.{run}"},
         )
+
+
+def by_model(asked: str, before: list[Item], after: list[Item]) -> list[tuple[str, list[Item], list[Item]]]:
+    """Items before and after a step by the model that answered, which need not be the one that was asked for."""
+    groups: dict[str, tuple[list[Item], list[Item]]] = {}
+    for was, now in zip(before, after, strict=True):
+        name = now.completions[0].model if asked and now.completions else asked
+        some = groups.setdefault(name, ([], []))
+        some[0].append(was)
+        some[1].append(now)
+    return [(name, *some) for name, some in groups.items()]
 
 
 def firsts(task: Task, items: list[Item]) -> list[float]:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import nats
 import pytest
+from redis.asyncio import Redis
 from stand_in import StandIn
 
 from client.batch import Batch, default_job, run_batch
@@ -29,6 +30,7 @@ from contracts.events import Hop
 from contracts.item import Failure, Input
 from contracts.job import ItemResult, Job, Options
 from contracts.task import DeadLetter
+from shared.breakers import key
 from shared.bus import Bus
 from shared.uploads import Uploads
 
@@ -338,6 +340,23 @@ async def test_status_shows_queues_processes_and_who_is_missing(shell: Shell, st
     assert {stream["name"] for stream in view["streams"]} >= {"JOBS_default", "WORK", "RESULTS"}
     assert {process["name"] for process in view["processes"]} == {"nats", "redis", "supervisord"}
     assert view["memory"] > 1_000_000
+
+
+async def test_a_model_that_is_left_alone_is_shown_with_its_reason(shell: Shell, stack: StackInfo) -> None:
+    async with Redis.from_url(stack.redis_url) as redis:
+        for name, value in (("until", time.time() + 60), ("since", time.time())):
+            await redis.hset(key("large"), name, str(int(value * 1000)))
+        await redis.hset(key("large"), "why", "it answered 503")
+        try:
+            _, view = await shell("status")
+            code, document = await shell("doctor")
+        finally:
+            await redis.delete(key("large"))
+    assert [(breaker["model"], breaker["why"]) for breaker in view["breakers"]] == [("large", "it answered 503")]
+    assert [(check["name"], check["found"]) for check in document["checks"] if not check["ok"]] == [
+        ("models", "large is left alone: it answered 503")
+    ]
+    assert code == 1
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

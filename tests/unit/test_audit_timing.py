@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from contracts.item import Completion, Failure, Item, Timing
 from contracts.task import Task
-from shared.audit import firsts
+from shared.audit import by_model, firsts
 
 TASK = Task(
     id="a/j/0", tenant="a", job="j", pattern="rag", items=[], steps=[], group="a/j", index=0, submitted_at=100.0
@@ -27,3 +27,18 @@ def test_what_is_not_known_or_failed_does_not_count() -> None:
 
 def test_clocks_that_differ_give_no_negative_time() -> None:
     assert firsts(TASK, [item(0, 99.9)]) == [0.0]
+
+
+def test_what_a_step_used_counts_for_the_model_that_answered() -> None:
+    before = [Item(n=n) for n in range(3)]
+    after = [
+        Item(n=0, completions=[Completion("x", "large")]),
+        Item(n=1, completions=[Completion("x", "spare", rung="backup")]),
+        Item(n=2, failure=Failure("upstream", "no")),
+    ]
+    found = by_model("large", before, after)
+    assert [(name, [item.n for item in was], [item.n for item in now]) for name, was, now in found] == [
+        ("large", [0, 2], [0, 2]),
+        ("spare", [1], [1]),
+    ]
+    assert [name for name, _, _ in by_model("", before, after)] == [""], "a step that asks no model"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client.cli.ask import rung
 from client.cli.batch import read_options
 from client.cli.demo import wipe
 from client.cli.main import COMMANDS, build, exit_code, run
@@ -15,6 +16,7 @@ from client.cli.screen import money, reasons, seconds, size
 from client.documents import find_documents
 from client.errors import Interrupted, JobIdInUse, NotFound, StackError, TimedOut, Unreachable, UsageError
 from client.stack.info import StackInfo, save
+from contracts.item import Answer
 from shared.errors import Poison, QueueFull
 
 
@@ -176,3 +178,19 @@ def test_numbers_are_said_so_that_people_can_read_them() -> None:
     assert [money(x) for x in (0, 0.00123, 12.345)] == ["$0.00", "$0.0012", "$12.35"]
     assert [size(x) for x in (1_500_000, 2_340_000_000)] == ["1.5 MB", "2.34 GB"]
     assert reasons({"malformed": 5, "unanswerable": 7}) == "7 unanswerable, 5 malformed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (Answer("x", model="large"), ""),
+        (Answer("x", model="spare", rung="backup", why="large: 503"), "backup: answered by spare\nlarge: 503"),
+        (Answer("x", mode="degraded", rung="degraded", why="large: 503"), "degraded: sentences of the documents"),
+        (Answer("x", mode="refused", rung="degraded", why="large: 503"), "refused: the documents do not answer this"),
+        (Answer("x", mode="degraded", rung="degraded", escalate=True), "degraded: a text that was written beforehand;"),
+    ],
+)
+def test_an_answer_of_another_rung_says_so(answer: Answer, shown: str) -> None:
+    assert rung(answer).startswith(shown)
+    assert bool(rung(answer)) == bool(shown)
+    assert answer.why in rung(answer)

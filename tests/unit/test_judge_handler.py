@@ -115,3 +115,30 @@ def test_judge_does_without_the_encoder() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["False", "False"]
+
+
+async def test_what_samples_make_together_comes_from_the_lowest_rung_among_them() -> None:
+    drawn = [
+        Completion('{"codes": ["A"]}', "large"),
+        Completion('{"codes": ["A"]}', "spare", rung="backup", why="large was away"),
+    ]
+    (done,) = await run([Item(n=0, completions=drawn)], Judge("vote", key="codes"))
+
+    assert done.answer is not None
+    assert (done.answer.rung, done.answer.why) == ("backup", "large was away")
+
+
+async def test_a_text_that_stands_in_for_an_answer_is_not_judged() -> None:
+    sorry = Answer("A colleague will look at it.", mode="degraded", rung="degraded", escalate=True)
+    (done,) = await run([Item(n=0, passages=[NOTICE], answer=sorry)])
+
+    assert done.alive
+    assert (done.answer, done.verdict) == (sorry, None)
+
+
+async def test_a_degraded_answer_must_stand_in_the_passages_word_for_word() -> None:
+    said = Answer("The notice is 3 months.", mode="degraded", rung="degraded")
+    (done,) = await run([Item(n=0, passages=[NOTICE], answer=said)])
+
+    assert done.failure is not None
+    assert done.failure.code == "ungrounded"

@@ -88,3 +88,55 @@ def test_cost_counts_cached_tokens_at_their_own_price() -> None:
     plain = Price(prompt=2.0, completion=10.0)
     assert Model(name="m", engine="noop", price=plain).cost(usage) == pytest.approx(2 + 1)
     assert Model(name="m", engine="noop").cost(usage) == 0
+
+
+LADDER = """
+models:
+  - {name: large, engine: openai, base_url: "http://a/v1", id: l, default: true, fallback: [spare, extractive, sorry]}
+  - {name: spare, engine: openai, base_url: "http://b/v1", id: s, fallback: [large]}
+  - {name: extractive, engine: extractive}
+  - {name: sorry, engine: canned, text: Not now.}
+  - {name: noop, engine: noop}
+"""
+
+
+def test_a_ladder_is_a_model_and_those_that_it_names(tmp_path: Path) -> None:
+    catalogue = load_catalogue(write(tmp_path, LADDER))
+    assert [model.name for model in catalogue.ladder("")] == ["large", "spare", "extractive", "sorry"]
+    assert [model.name for model in catalogue.ladder("spare")] == ["spare", "large"], "what these name is not followed"
+    assert [model.name for model in catalogue.ladder("extractive")] == ["extractive"]
+    large = catalogue.default
+    assert (large.breaker.failures, large.breaker.slow_s) == (3, 4.0)
+    assert (large.patience.interactive, large.patience.batch) == (0.0, 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            ("[spare, extractive", "[spar, extractive"),
+            "model 'large': fallback: no such model 'spar'; known are large",
+        ),
+        (("[spare, extractive", "[large, extractive"), "model 'large': fallback: 'large' stands twice on its ladder"),
+        (("[spare, extractive", "[extractive, extractive"), "fallback: 'extractive' stands twice on its ladder"),
+        (("extractive, sorry]", "noop]"), "fallback: a model of the engine noop stands on no ladder"),
+        (("[spare, extractive", "[extractive, spare"), "fallback: 'spare' writes, so it belongs before 'extractive'"),
+        ((", text: Not now.", ""), "model 'sorry': text: the engine canned needs what it answers with"),
+        (("engine: extractive}", "engine: extractive, text: x}"), "model 'extractive': text: the engine canned needs"),
+        (
+            ("id: s,", "id: s, breaker: {slow: 3},"),
+            "model 'spare': breaker.slow: no such field; known are failures",
+        ),
+        (("id: s,", "id: s, breaker: {failures: 0},"), "model 'spare': breaker.failures: Input should be greater"),
+        (
+            ("id: s,", "id: s, patience: {people: 3},"),
+            "model 'spare': patience.people: no such field; known are inter",
+        ),
+    ],
+)
+def test_a_ladder_that_cannot_be_is_named_with_its_place(
+    tmp_path: Path, change: tuple[str, str], expected: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_catalogue(write(tmp_path, LADDER.replace(*change)))
+    assert expected in str(caught.value)

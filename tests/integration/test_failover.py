@@ -1,0 +1,129 @@
+"""Jobs through an outage: two workers of generate on real servers, a scripted provider, and route to report."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import msgspec
+import pytest
+from in_process import Core, GenerateSettings, eventually, question
+from msgspec.structs import replace
+from scripted_model import Reply, ScriptedModel
+
+from contracts import subjects
+from contracts.events import Hop
+from contracts.item import Item, Message
+from contracts.job import Lane
+from contracts.steps import Generate
+from services.generate_gpu.adapters.breakers import RedisBreakers
+from services.generate_gpu.adapters.ledger import RedisLedger
+from services.generate_gpu.engines.openai import OpenAI
+from services.generate_gpu.handlers import Workshop, generate
+from shared.breakers import open_breakers
+from shared.models import Breaker, Catalogue, Model, Patience, Timeout
+
+pytestmark = pytest.mark.servers
+
+DOWN = Reply("overloaded", status=503)
+
+
+class Nobody:
+    async def publish(self, subject: str, payload: bytes) -> None:
+        """Nobody reads along."""
+
+
+@dataclass
+class Provider:
+    """Two endpoints, and the workers that call them."""
+
+    core: Core
+    large: ScriptedModel
+    spare: ScriptedModel
+    patience: Patience = field(default_factory=Patience)
+
+    async def work(self, workers: int = 2) -> None:
+        await self.core.route()
+        for _ in range(workers):
+            workshop = self._workshop()
+            worker = self.core.worker(GenerateSettings(ack_wait_s=2, attempts=3))
+            worker.on(Generate, lambda task, step, workshop=workshop: generate(task, step, workshop))  # type: ignore[misc]  # the default binds it
+            await worker.start()
+
+    def _workshop(self) -> Workshop:
+        def endpoint(name: str, server: ScriptedModel, **more: object) -> Model:
+            return Model.model_validate(
+                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout(read=5.0)}
+                | {"breaker": Breaker(open_s=0.2, open_max_s=0.4), "patience": self.patience} | more
+            )  # fmt: skip
+
+        models = (endpoint("large", self.large, fallback=("spare",), default=True), endpoint("spare", self.spare))
+        return Workshop(
+            Catalogue(models=models), {model.name: OpenAI(model) for model in models},
+            RedisLedger(self.core.redis, 60), Nobody(), tries=3, breakers=RedisBreakers(self.core.redis),
+        )  # fmt: skip
+
+    async def job(self, shards: int, lane: Lane, job: str = "j1") -> None:
+        items = [[prompt(3 * shard + n) for n in range(3)] for shard in range(shards)]
+        await self.core.start_job([Generate("large")], items, lane=lane, job=job, deadline=time.time() + 3600)
+
+    async def hops(self, job: str = "j1") -> list[Hop]:
+        raw = await self.core.messages("EVENTS", subjects.events(self.core.tenant, job))
+        return [hop for one in raw if (hop := msgspec.json.decode(one, type=Hop)).step == "generate"]
+
+
+@pytest.fixture
+async def provider(core: Core) -> AsyncIterator[Provider]:
+    async with ScriptedModel.running() as large, ScriptedModel.running() as spare:
+        yield Provider(core, large, spare)
+
+
+def prompt(n: int) -> Item:
+    return replace(question(n), messages=[Message("user", f"question {n}")])
+
+
+async def test_a_batch_waits_through_an_outage_and_every_item_is_answered_by_its_model_once(provider: Provider) -> None:
+    await provider.work()
+    provider.large.when(".", *[DOWN] * 8, "fine")
+    await provider.job(shards=6, lane="batch")
+    report = await provider.core.report(seconds=60)
+    assert (report.succeeded, report.failed, report.rungs) == (18, 0, {})
+    assert report.usage.calls == 18
+    assert provider.large.calls() == 18 + 8, "nothing was bought twice"
+    assert provider.spare.calls() == 0
+    assert any("waits for the model 'large'" in hop.error for hop in await provider.hops())
+    assert await provider.core.dead() == []
+    assert await open_breakers(provider.core.redis) == []
+
+
+async def test_a_batch_without_patience_and_people_are_answered_by_the_backup_and_the_report_says_so(
+    provider: Provider,
+) -> None:
+    provider.patience = Patience(batch=0)
+    await provider.work()
+    provider.large.when(".", DOWN)
+    provider.spare.when(".", "fine")
+    await provider.job(shards=4, lane="batch", job="crowd")
+    await provider.job(shards=2, lane="interactive", job="people")
+    for job, size in (("crowd", 12), ("people", 6)):
+        report = await provider.core.report(job, seconds=60)
+        assert (report.succeeded, report.rungs) == (size, {"backup": size})
+        result = (await provider.core.shard(job=job)).items[0]
+        assert result.answer is not None
+        assert (result.answer.rung, result.answer.model) == ("backup", "spare")
+
+    async def told() -> bool:
+        return sum(hop.rungs.get("backup", 0) for hop in await provider.hops("people")) == 6
+
+    await eventually(told)
+    assert all("the model 'large'" in hop.why for hop in await provider.hops("people"))
+
+
+async def test_without_a_rung_left_items_fail_with_the_reason_of_each(provider: Provider) -> None:
+    await provider.work()
+    provider.large.when(".", DOWN)
+    provider.spare.when(".", Reply("no such model", status=404))
+    await provider.job(shards=1, lane="interactive")
+    report = await provider.core.report(seconds=60)
+    assert report.reasons == {"upstream": 3}
+    assert "no model of large, spare answers: the model 'large'" in report.failures[0].reason
+    assert "the model 'spare'" in report.failures[0].reason
