@@ -58,7 +58,7 @@ class Scene:
     def replica(self) -> Workshop:
         def endpoint(name: str, server: ScriptedModel, **more: object) -> Model:
             return Model.model_validate(
-                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout(read=5.0)}
+                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout()}
                 | {"breaker": self.breaker, "patience": self.patience} | more
             )  # fmt: skip
 
