@@ -236,7 +236,7 @@ class Penstock:
 
     async def upload(self, data: bytes) -> str:
         """Store bytes for a document or a large job; returns the name to refer to them by."""
-        return await self.bus.put_claim(data)
+        return await self.bus.put_claim(data, self.tenant)
 
     def _rejection(self, job: str | Receipt) -> list[str]:
         """Where a rejection lies if the job's id is in use by another submission."""

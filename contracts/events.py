@@ -76,3 +76,18 @@ class Cancel(Struct, frozen=True, omit_defaults=True):
 
     reason: str = ""
     v: int = 1
+
+
+class Forget(Struct, frozen=True, omit_defaults=True):
+    """`forget.<tenant>`, a request to all replicas: what the log has no more shall be in no file."""
+
+    v: int = 1
+
+
+class Forgotten(Struct, frozen=True, omit_defaults=True):
+    """What a replica answers to a Forget."""
+
+    replica: str
+    removed: int = 0  # documents
+    left: int = 0  # documents of the tenant that the log still has
+    v: int = 1

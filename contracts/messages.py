@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from contracts import subjects
 from contracts.documents import Document
-from contracts.events import Advisory, Cancel, Hop, Replica, Warm
+from contracts.events import Advisory, Cancel, Forget, Forgotten, Hop, Replica, Warm
 from contracts.item import Input
 from contracts.job import ItemResult, Job, JobOpened, JobReport, Lane, ShardResult, TokenDelta
 from contracts.limits import LimitsQuery, LimitsUse
@@ -218,6 +218,15 @@ BETWEEN_SERVICES = (
         encoding="msgpack",
         headers=(subjects.CLAIM, subjects.CLAIM_BUCKET),
     ),
+    Contract(
+        Forget,
+        _named(subjects.forget("*"), "tenant"),
+        owner="services",
+        readers="services",
+        encoding="json",
+        reply=Forgotten,
+    ),
+    Contract(Forgotten, "", owner="retrieve", readers="services", encoding="json", inside="the reply to Forget"),
     Contract(Tally, "", owner="services", readers="services", encoding="json", inside=f"header {subjects.TALLY}"),
     Contract(Waited, "", owner="services", readers="services", encoding="json", inside=f"header {subjects.WAITED}"),
 )
@@ -249,6 +258,7 @@ RAW: dict[tuple[type[Struct], str], type[Struct]] = {(Job, "items"): Input}
 HEADERS = {
     subjects.MSG_ID: "Makes publishing idempotent: the stream stores the first message with this id, drops the others.",
     subjects.CLAIM: "The payload lies in the object store under this name; the message's own body is empty.",
+    subjects.TENANT: "In the description of an object: the tenant whose claim it is.",
     subjects.CLAIM_BUCKET: "The bucket of the claim, where it is not `claims`.",
     SERVICE_ERROR: "In the reply to an ask: why there is no answer, as NATS services say it.",
     SERVICE_ERROR_CODE: "In the reply to an ask: 503 where the queue was full, 429 where a "

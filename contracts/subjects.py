@@ -84,12 +84,17 @@ ROLLUP = "Nats-Rollup"
 SCHEDULE = "Nats-Schedule"
 SCHEDULE_TARGET = "Nats-Schedule-Target"
 CLAIM = "Penstock-Claim"  # the payload lies in the object store under this name
+TENANT = "Penstock-Tenant"  # in the description of an object: whose claim it is
 CLAIM_BUCKET = "Penstock-Claim-Bucket"  # the bucket of the claim, where it is not CLAIMS
 REPLY = "Penstock-Reply"  # where the answer to an ask is wanted
 TALLY = "Penstock-Tally"  # JSON of a Tally
 BURIED = "Penstock-Buried"  # a result that came from a dead letter: what a redriven task brings takes its place
 WAITED = "Penstock-Waited"  # JSON of a Waited: the task is not to be worked on before its time
 SHARD = "Penstock-Shard"  # <group> <index> <item numbers>: enough to fail the items of a task that cannot be read
+
+
+ERASED = "~erased"
+"""In the place of a document's id, which it cannot be: all documents of the tenant that are not in the log are gone."""
 
 
 def jobs(tenant: str, pattern: str) -> str:
@@ -168,6 +173,11 @@ def events(tenant: str, job: str) -> str:
 
 def documents(tenant: str, document: str) -> str:
     return f"documents.{tenant}.{document}"
+
+
+def forget(tenant: str) -> str:
+    """Where the operator asks everybody who keeps documents of a tenant in files of its own to drop what is gone."""
+    return f"forget.{tenant}"
 
 
 def cancel(tenant: str, job: str) -> str:

@@ -82,6 +82,7 @@ async def bury(hops: Hops, lost: Lost, failure: Failure) -> None:
         subjects.dead(failure.service),
         msgspec.msgpack.encode(letter),
         msg_id=f"dead.{lost.stream}.{lost.sequence}",
+        headers={SHARD: lost.headers[SHARD]} if SHARD in lost.headers else None,
     )
     log.warning("%s: dead letter from %s: %s", failure.service, lost.subject, failure.reason)
     task = await _failed(hops, lost, failure)

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError, NoRespondersError, OutboundBufferLimitError
 from nats.errors import TimeoutError as NatsTimeout
 from nats.js import JetStreamContext
-from nats.js.api import RawStreamMsg
+from nats.js.api import ObjectMeta, RawStreamMsg
 from nats.js.errors import (
     APIError,
     DigestMismatchError,
@@ -36,9 +36,11 @@ from contracts.subjects import (
     MSG_ID,
     PARKED,
     STREAMS,
+    TENANT,
     Stream,
 )
 from shared.errors import Poison, QueueFull, Retryable
+from shared.owner import owner
 from shared.streams import backing, ensure_bucket, ensure_stream, stream_config
 
 log = logging.getLogger("penstock.bus")
@@ -174,11 +176,11 @@ class Bus:
         whole = self.accounts and subject.startswith("results.")
         if len(payload) <= (self.nc.max_payload - _HEADERS_MAX if whole else CLAIM_BYTES):
             return payload
-        headers[CLAIM] = await self.put_claim(payload)
+        headers[CLAIM] = await self.put_claim(payload, owner(subject, headers))
         return b""
 
-    async def put_claim(self, data: bytes) -> str:
-        """Store bytes; the name is their hash, so storing them twice keeps one object."""
+    async def put_claim(self, data: bytes, tenant: str = "") -> str:
+        """Store bytes; the name is their hash, so storing them twice keeps one object. `tenant` is whose they are."""
         name = blake2b(data, digest_size=20).hexdigest()
         store = await self.objects()
         try:
@@ -187,7 +189,8 @@ class Bus:
                 return name
         except NotFoundError:
             pass
-        await self.patiently(lambda: store.put(name, data))
+        meta = ObjectMeta(headers={TENANT: [tenant]} if tenant else None)
+        await self.patiently(lambda: store.put(name, data, meta))
         return name
 
     async def get_claim(self, name: str, bucket: str = CLAIMS.name) -> bytes:

@@ -160,3 +160,7 @@ def _bus_error() -> type[Exception]:
 
 
 def _nothing() -> None: ...
+
+
+if __name__ == "__main__":
+    main()

@@ -33,8 +33,7 @@ def address(data: Path | None, nats_url: str, tenant: str) -> str:
 
     Raises Unreachable where no stack was started.
     """
-    from_environment = "" if data else os.environ.get("PENSTOCK_NATS_URL", "")
-    if known := nats_url or from_environment:
+    if known := nats_url or ("" if data else _from_environment("PENSTOCK_NATS_URL")):
         return known
     if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
         from client.stack.compose import tenant_url  # half a second that the embedded stack need not wait
@@ -54,8 +53,7 @@ def address(data: Path | None, nats_url: str, tenant: str) -> str:
 
 def operator_address(data: Path | None, nats_url: str) -> str:
     """The same for who runs the stack: on the account of the services, with all rights there."""
-    from_environment = "" if data else os.environ.get("PENSTOCK_NATS_URL", "")
-    if known := nats_url or from_environment:
+    if known := nats_url or ("" if data else _from_environment("PENSTOCK_NATS_URL")):
         return known
     if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
         from client.stack.compose import tenant_url
@@ -65,3 +63,25 @@ def operator_address(data: Path | None, nats_url: str) -> str:
     if info is None:
         raise Unreachable(f"no stack is running in {find_data(data)}; start one with: penstock up")
     return info.operator_url
+
+
+def redis_address(data: Path | None) -> str:
+    """Where Redis answers who runs the stack: $PENSTOCK_REDIS_URL or its file, else the stack in --data.
+
+    Raises Unreachable where neither is known.
+    """
+    if data is None and (known := _from_environment("PENSTOCK_REDIS_URL")):
+        return known
+    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
+        raise Unreachable("Redis of compose.yaml is reached from inside: docker compose run --rm operator tenant …")
+    info = load(find_data(data))
+    if info is None:
+        raise Unreachable(f"no stack is running in {find_data(data)}; start one with: penstock up")
+    return info.redis_url
+
+
+def _from_environment(variable: str) -> str:
+    """An address in a variable, or in the file that <variable>_FILE names; empty where neither is set."""
+    if file := os.environ.get(f"{variable}_FILE"):
+        return Path(file).read_text(encoding="utf-8").strip()
+    return os.environ.get(variable, "")

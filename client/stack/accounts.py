@@ -41,7 +41,7 @@ _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
 _SUBSCRIBED_BY = {
     "route": ("ask.*.*", "$KV.replicas.*"),
     "generate": ("warm.*", "limits.*"),
-    "retrieve": ("reindex.*",),
+    "retrieve": ("reindex.*", "forget.*"),
 }
 
 _READ = ("RESULTS", "EVENTS", UPLOADS)

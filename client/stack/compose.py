@@ -99,6 +99,7 @@ class Compose:
         self._put("redis.conf", REDIS.format(users=redis_users(known)))
         self._put("redis-password", known.redis["services"])
         self._put("redis-url", f"redis://services:{known.redis['services']}@redis:6379/0")
+        self._put("operator.nats", f"nats://{OPERATOR}:{known.operators[OPERATOR]}@{self._inside}")
         for name, word in known.services.items():
             self._put(f"{name}.nats", f"nats://{service_user(name)}:{word}@{self._inside}")
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from contracts.steps import Index, Retrieve
 from services.retrieve.adapters.engines import FOLDER, open_search
+from services.retrieve.adapters.erasure import Erasure
 from services.retrieve.adapters.log import DocumentLog
 from services.retrieve.adapters.orders import Orders
 from services.retrieve.adapters.reindex import Reindexer
@@ -41,6 +42,8 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
             ),
         )
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
+        erasure = Erasure(runtime.bus, library, search, runtime.replica)
+        runtime.when_started(lambda _: erasure.listen())
         following = asyncio.create_task(follow(library, search))
         following.add_done_callback(_say)
         folder, name = runtime.stack.data / FOLDER, uuid4().hex[:12]

@@ -84,6 +84,11 @@ class Edge:
         whole = Filter(must=[owned, FieldCondition(key="document", match=MatchValue(document))])
         self._open.update(UpdateOperation.delete_points_by_filter(whole))
 
+    def compact(self) -> None:
+        """Write anew what has deletions in it. Holds the process meanwhile."""
+        self._open.flush()
+        self._open.optimize()
+
     async def nearest(self, tenant: str, vector: Floats, scope: Scope, level: Level, limit: int) -> list[int]:
         return self._search(tenant, Query.Nearest(vector.tolist(), using=DENSE), scope, level, limit)
 

@@ -2,9 +2,11 @@
 
 import logging
 
+from contracts.subjects import ERASED
 from services.retrieve.adapters.indexing import Indexer
 from services.retrieve.adapters.statistics import Statistics
-from services.retrieve.domain.ports import Head, Log
+from services.retrieve.domain.ports import Head, Library, Log
+from shared.errors import Poison
 
 log = logging.getLogger("penstock.retrieve")
 
@@ -22,7 +24,9 @@ async def replay(entries: Log, indexer: Indexer, statistics: Statistics) -> int:
     changed = 0
     async for entry in entries.since(0 if is_another else done.sequence):
         missing.discard((entry.tenant, entry.id))
-        if entry.document is None:
+        if entry.id == ERASED:
+            changed += await drop_erased(entry.tenant, entries, indexer, statistics)
+        elif entry.document is None:
             log.warning("document %s of tenant %s cannot be indexed: %s", entry.id, entry.tenant, entry.fault)
         else:
             changed += await indexer.put(entry.tenant, entry.document)
@@ -33,3 +37,16 @@ async def replay(entries: Log, indexer: Indexer, statistics: Statistics) -> int:
     if is_another:
         statistics.set_checkpoint(head)
     return changed
+
+
+async def drop_erased(tenant: str, library: Library, indexer: Indexer, statistics: Statistics) -> int:
+    """Remove those documents of a tenant that the log does not have any more; returns how many that were."""
+    removed = 0
+    for document in sorted(document for of, document in statistics.inventory() if of == tenant):
+        try:
+            if await library.get(tenant, document) is not None:
+                continue
+        except Poison:
+            continue  # it is there, and cannot be read
+        removed += await indexer.remove(tenant, document)
+    return removed

@@ -29,6 +29,7 @@ _PRAGMAS = (
     "PRAGMA synchronous=NORMAL",
     "PRAGMA cache_size=-4096",
     "PRAGMA mmap_size=4294967296",
+    "PRAGMA secure_delete=ON",  # an erased tenant's words are in no file
 )
 
 
@@ -86,6 +87,11 @@ class Statistics:
         with self._transaction() as db:
             for table in ("checkpoint", "tenants", "documents", "passages", "segments", "chunks", "terms"):
                 db.execute(f"DELETE FROM {table}")
+
+    def compact(self) -> None:
+        """Empty the write-ahead log, which keeps what was deleted until it is written over."""
+        with self._writing:
+            self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def checkpoint(self) -> Head:
         """Up to where which log has been applied."""
