@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from contracts.steps import Index, Retrieve
 from services.retrieve.adapters.engines import FOLDER, open_search
-from services.retrieve.adapters.erasure import Erasure
+from services.retrieve.adapters.erasure import Erasure, compact
 from services.retrieve.adapters.log import DocumentLog
 from services.retrieve.adapters.orders import Orders
 from services.retrieve.adapters.reindex import Reindexer
@@ -62,6 +62,8 @@ async def follow(library: Log, search: Search) -> None:
     while True:
         try:
             changed = await replay(library, search.indexer, search.statistics)
+            if search.statistics.has_erased:
+                await compact(search)
             if changed:
                 log.info("caught up with the log of documents: %d documents changed", changed)
         except Retryable as error:

@@ -142,7 +142,6 @@ async def test_export_then_erase(
     assert report["complete"]
     removed = {one["place"]: one["count"] for one in report["removed"]}
     assert all(removed[name] >= count for name, count in before.items()), (before, removed)
-    assert removed["index"] == 2
 
     assert not any((await world.held(TENANT)).values())
     assert await world.mentions(MARKS[TENANT]) == []
@@ -178,8 +177,9 @@ async def comes_back_empty(world: World) -> None:
         access = await add(site, TENANT)
         assert TENANT in {one.tenant for one in listed(site.known()) if not one.removed}
     async with await Penstock.connect(access.url, TENANT) as penstock:
-        answer = await penstock.ask(f"How must {MARKS[TENANT]} be stored?")
-        assert answer.failure is not None
+        answer = await penstock.ask(f"How must {MARKS[TENANT]} be stored?", options=Options(model="extractive"))
+        assert answer.answer is not None
+        assert (answer.answer.mode, answer.answer.quotes) == ("refused", []), answer
         receipt = await penstock.submit(
             "ingest", [Input(document=DocumentRef(name="new.md", text="# New\n\nTea is hot."))]
         )

@@ -26,6 +26,7 @@ from qdrant_edge import (
     MatchValue,
     Query,
     QueryRequest,
+    ScrollRequest,
     SparseVector,
     UpdateOperation,
     VectorStorageDatatype,
@@ -84,10 +85,26 @@ class Edge:
         whole = Filter(must=[owned, FieldCondition(key="document", match=MatchValue(document))])
         self._open.update(UpdateOperation.delete_points_by_filter(whole))
 
-    def compact(self) -> None:
-        """Write anew what has deletions in it. Holds the process meanwhile."""
-        self._open.flush()
-        self._open.optimize()
+    async def compact(self) -> None:
+        """Copy what is left into new files: those of before hold what was deleted until its place is needed.
+
+        Nobody may write meanwhile. Where it is interrupted the index is as before, or begins anew.
+        """
+        fresh = Edge(self._folder.with_name(f"{self._folder.name}.new"))
+        fresh._shard = fresh._create()
+        offset, more = None, True
+        while more:
+            page = ScrollRequest(offset=offset, limit=AT_ONCE, with_payload=True, with_vector=True)
+            records, offset = self._open.scroll(page)
+            points = [EdgePoint(record.id, record.vector or {}, record.payload) for record in records]
+            fresh._open.update(UpdateOperation.upsert_points(points))
+            await asyncio.sleep(0)
+            more = offset is not None
+        await fresh.close()
+        await self.close()
+        shutil.rmtree(self._folder)
+        fresh._folder.rename(self._folder)
+        self._shard = self._load()
 
     async def nearest(self, tenant: str, vector: Floats, scope: Scope, level: Level, limit: int) -> list[int]:
         return self._search(tenant, Query.Nearest(vector.tolist(), using=DENSE), scope, level, limit)

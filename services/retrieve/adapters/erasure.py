@@ -38,9 +38,18 @@ class Erasure:
         except Retryable as error:
             log.warning("erasing %s: %s; following the log of documents does it later", tenant, error)
             return
-        await asyncio.to_thread(self.search.statistics.compact)
-        for store in self.search.live.engines:
-            if isinstance(store, Edge):
-                store.compact()
+        await compact(self.search)
         left = sum(of == tenant for of, _ in self.search.statistics.inventory())
         await message.respond(msgspec.json.encode(Forgotten(self.replica, removed, left)))
+
+
+async def compact(search: Search) -> None:
+    """Take out of the files what was erased since the last time; until then they hold it where nothing finds it."""
+    async with search.indexer.still():
+        if not search.statistics.has_erased:
+            return
+        await asyncio.to_thread(search.statistics.compact)
+        for engine in search.live.engines:
+            if isinstance(engine, Edge):
+                await engine.compact()
+        search.statistics.has_erased = False

@@ -38,6 +38,7 @@ class Statistics:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.has_erased = False  # files may still hold what was erased: see `compact`
         self._writing = threading.Lock()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
