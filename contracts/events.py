@@ -78,7 +78,7 @@ class Cancel(Struct, frozen=True, omit_defaults=True):
     v: int = 1
 
 
-class Forget(Struct, frozen=True, omit_defaults=True):
+class Forget(Struct, frozen=True):
     """`forget.<tenant>`, a request to all replicas: what the log has no more shall be in no file."""
 
     v: int = 1
