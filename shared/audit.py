@@ -16,6 +16,7 @@ from contracts.task import Task
 from shared.bus import Bus
 from shared.delivery import Delivery
 from shared.errors import PenstockError
+from shared.logs import Samples
 from shared.outcome import truncated
 from shared.rungs import below_primary, lowest
 from shared.telemetry import LANE, MODEL, Telemetry, failed, trace_id
@@ -36,6 +37,7 @@ class Audit:
     service: str
     replica: str
     telemetry: Telemetry
+    samples: Samples = field(default_factory=Samples)
 
     @asynccontextmanager
     async def step(self, task: Task, step: AnyStep, delivery: Delivery, items: list[Item]) -> AsyncIterator[Record]:
@@ -54,6 +56,7 @@ class Audit:
                     for made_by, was, now in by_model(model, items, record.after):
                         usage += self.telemetry.used(span, task, made_by, was, now)
                     self.telemetry.learnt(task, items, record.after)
+                    self.samples.take(task, items, record.after)
             except PenstockError as failure:
                 error = str(failure)
                 failed(span, error)

@@ -88,7 +88,7 @@ class Hops:
 
         `buried`: the task is a dead letter; once mended and sent again, its result may take the place of this one.
         """
-        counts = await self._write_result(task, buried)
+        counts = await self._write_result(task, headers, buried)
         count = await self.groups.arrive(task.group, task.index, counts)
         if count.size == 0:
             count = await self._recount(task.group)
@@ -159,10 +159,10 @@ class Hops:
                 await self.forward_open(waiting, found.count.mark, headers)
             await self._set_alarm(group, parked.task)
 
-    async def _write_result(self, task: Task, buried: bool) -> Tally:
+    async def _write_result(self, task: Task, headers: dict[str, str], buried: bool) -> Tally:
         """Write once; where a result is there already, that one counts. An ask gets what is stored as its reply."""
         counts = tally(task.items, task.spent_s)
-        head = {TALLY: msgspec.json.encode(counts).decode(), SHARD: shard_header(task)}
+        head = {**headers, TALLY: msgspec.json.encode(counts).decode(), SHARD: shard_header(task)}
         if buried:
             head[BURIED] = "1"
         stream, subject, payload = _result_message(task)

@@ -9,7 +9,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from contracts import subjects
 from contracts.subjects import GROUPS, RESULTS, SHARD, TALLY, Stream
 from contracts.task import Cursor, Parked, Tally
-from shared.bus import Bus, answered
+from shared.bus import Bus, answered, headers_of
 from shared.groups import Count, Groups
 
 _QUIET_S = 2.0
@@ -51,20 +51,28 @@ def window_key(group: str) -> str:
 
 
 async def _tallies(bus: Bus, stream: Stream, pattern: str) -> list[tuple[int, Tally]]:
-    """Index and tally of every arrival on a subject; only headers travel."""
+    """Index and tally of every arrival on a subject."""
+    return [
+        (int(head[SHARD].split(" ")[1]), msgspec.json.decode(head[TALLY], type=Tally))
+        for head in await arrivals(bus, stream, pattern)
+    ]
+
+
+async def arrivals(bus: Bus, stream: Stream, pattern: str, most: int | None = None) -> list[dict[str, str]]:
+    """The headers of every arrival on a subject, or of the first `most` messages; only headers travel."""
     config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, headers_only=True)
     subscription = await bus.patiently(
         lambda: bus.js.subscribe(pattern, stream=stream.name, ordered_consumer=True, config=config)
     )
-    found: list[tuple[int, Tally]] = []
+    found: list[dict[str, str]] = []
     try:
         info = await answered(subscription.consumer_info())
         sent = info.delivered.consumer_seq if info.delivered else 0  # some of them may still be on their way
-        for _ in range(sent + (info.num_pending or 0)):
-            message = await answered(subscription.next_msg(timeout=_QUIET_S))
-            head = message.headers or {}
+        there = sent + (info.num_pending or 0)
+        for _ in range(there if most is None else min(there, most)):
+            head = headers_of(await answered(subscription.next_msg(timeout=_QUIET_S)))
             if TALLY in head:
-                found.append((int(head[SHARD].split(" ")[1]), msgspec.json.decode(head[TALLY], type=Tally)))
+                found.append(head)
         return found
     finally:
         await subscription.unsubscribe()

@@ -31,7 +31,7 @@ from contracts.item import Item
 from contracts.steps import Step
 from contracts.subjects import CONTROL
 from contracts.task import Task
-from shared import VERSION, telemetry
+from shared import VERSION, logs, telemetry
 from shared.addresses import servers
 from shared.audit import Audit
 from shared.bus import Bus
@@ -40,6 +40,7 @@ from shared.connect import redis_ready, wait_for_nats
 from shared.errors import PenstockError
 from shared.groups import Groups
 from shared.hops import Hops
+from shared.logs import Samples
 from shared.outcome import Outcome
 from shared.pull import Pull
 from shared.settings import ServiceSettings, StackSettings
@@ -112,11 +113,15 @@ def _rarely_collect() -> None:
     gc.set_threshold(100_000, 20, 50)
 
 
+def _replica(service: str) -> str:
+    return f"{service}-{os.getpid()}"
+
+
 def main(described: Service[SettingsT]) -> None:
     """Run a service until SIGTERM; settings that are wrong end it with one clear line."""
     try:
         settings, stack = described.settings.load(), StackSettings.load()
-        logging.basicConfig(level=stack.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        logs.start(stack.log_level, stack.log_format, settings.service, _replica(settings.service))
         _rarely_collect()
         logging.getLogger("nats").setLevel(logging.CRITICAL)  # its reconnect noise is said once, by `connect`
         logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call of a model says nothing
@@ -150,7 +155,7 @@ class _Process(Generic[SettingsT]):
         self._settings = settings
         self._stack = stack
         self._build = build
-        self._replica = f"{settings.service}-{os.getpid()}"
+        self._replica = _replica(settings.service)
         self._telemetry = telemetry.start(settings.service, stack.otlp, self._replica, stack.metrics_port)
         self._cancels = Cancels()
         self._runtime: Runtime[SettingsT] | None = None
@@ -211,7 +216,8 @@ class _Process(Generic[SettingsT]):
         redis = await redis_ready(self._stack.redis_url, self._stack.tls)
         groups = Groups(redis)
         hops = Hops(bus, groups)
-        audit = Audit(bus, self._settings.service, self._replica, self._telemetry)
+        sampled = Samples(self._stack.sampled, self._stack.sample_share)
+        audit = Audit(bus, self._settings.service, self._replica, self._telemetry, sampled)
         worker = Worker(self._settings, bus, hops, audit, self._cancels, self._telemetry)
         self._runtime = Runtime(
             self._settings, self._stack, bus, redis, hops, worker, self._cancels, self._telemetry, self._replica

@@ -42,10 +42,18 @@ class StackSettings(BaseSettings):
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
     metrics_port: int = Field(default=0, ge=0, le=65535)  # where Prometheus finds /metrics; 0: nowhere
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    sample_tenants: str = ""  # names with commas between them: their questions and answers are logged, redacted
+    sample_share: float = Field(default=1.0, ge=0, le=1)  # of them
 
     @property
     def tls(self) -> Tls:
         return Tls(self.ca_file, self.cert_file, self.key_file)
+
+    @property
+    def sampled(self) -> frozenset[str]:
+        """The tenants of `sample_tenants`."""
+        return frozenset(name.strip() for name in self.sample_tenants.split(",") if name.strip())
 
     @classmethod
     def load(cls) -> Self:

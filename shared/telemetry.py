@@ -2,9 +2,10 @@
 for messaging and for generative AI. Nothing is exported unless an OTLP address or a port for Prometheus is set."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Counter, Histogram, Observation
@@ -21,16 +22,22 @@ from contracts.item import Item, Usage
 from contracts.task import Tally, Task
 from shared import VERSION
 from shared.errors import PenstockError
+from shared.logs import about
 from shared.results import total
 
 SYSTEM = "messaging.system"
 DESTINATION = "messaging.destination.name"
 OPERATION = "messaging.operation.type"
 CONVERSATION = "messaging.message.conversation_id"
+OPERATION_NAME = "messaging.operation.name"
+CONSUMER = "messaging.consumer.group.name"
 BATCH = "messaging.batch.message_count"
+GEN_AI_OPERATION = "gen_ai.operation.name"
 MODEL = "gen_ai.request.model"
+TOKEN_TYPE = "gen_ai.token.type"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 TENANT = "penstock.tenant"
 USER = "penstock.user"  # in spans only: a metric would have a series for everybody
 PATTERN = "penstock.pattern"
@@ -46,6 +53,14 @@ LIMIT = "penstock.limit"  # rpm, tpm, rpd, usd_day, usd_month
 CHECK = "penstock.check"
 PASSED = "penstock.passed"
 ERROR = "error.type"
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
+_FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
+_TOKENS = tuple(float(4**power) for power in range(14))
+"""The conventions' bounds of buckets, and some above them; the SDK's own are for milliseconds."""
+
+LINKS = 128
+"""To how many spans one links at most; the SDK keeps no more."""
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -80,11 +95,17 @@ class Telemetry:
             SYSTEM: "nats",
             DESTINATION: subject,
             OPERATION: "process",
+            OPERATION_NAME: "process",
+            CONSUMER: self.service,
             ATTEMPT: attempt,
         }
-        with self.tracer.start_as_current_span(
-            f"process {self.service}", context=parent, kind=SpanKind.CONSUMER, attributes=attributes
-        ) as span:
+        name = f"process {self.service}"
+        with (
+            self.tracer.start_as_current_span(
+                name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes
+            ) as span,
+            about(headers),
+        ):
             yield span
 
     @contextmanager
@@ -107,9 +128,18 @@ class Telemetry:
             whose = {TENANT: task.tenant, PATTERN: task.pattern, MODEL: model}
             self.cost.add(used.cost_usd, whose)
             self.cached_tokens.add(used.cached_tokens, whose)
-            span.set_attributes({MODEL: model, INPUT_TOKENS: used.prompt_tokens, OUTPUT_TOKENS: used.completion_tokens})
-            self.tokens.record(used.prompt_tokens, {MODEL: model, "gen_ai.token.type": "input"})
-            self.tokens.record(used.completion_tokens, {MODEL: model, "gen_ai.token.type": "output"})
+            span.set_attributes(
+                {
+                    GEN_AI_OPERATION: "chat",
+                    MODEL: model,
+                    INPUT_TOKENS: used.prompt_tokens,
+                    OUTPUT_TOKENS: used.completion_tokens,
+                    CACHED_TOKENS: used.cached_tokens,
+                }
+            )
+            what = {GEN_AI_OPERATION: "chat", MODEL: model}
+            self.tokens.record(used.prompt_tokens, {**what, TOKEN_TYPE: "input"})
+            self.tokens.record(used.completion_tokens, {**what, TOKEN_TYPE: "output"})
         return used
 
     def learnt(self, task: Task, before: list[Item], after: list[Item]) -> None:
@@ -170,14 +200,26 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
         "{breaker}",
         "1 where a model is left alone",
     )
+
+    def seconds(name: str, about: str) -> Histogram:
+        return meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=_SECONDS)
+
     return Telemetry(
         service=service,
         tracer=tracers.get_tracer("penstock"),
-        hop_seconds=meter.create_histogram("messaging.process.duration", "s", "time a step took"),
-        queue_seconds=meter.create_histogram("penstock.queue.duration", "s", "time a task waited in its queue"),
-        tokens=meter.create_histogram("gen_ai.client.token.usage", "{token}", "tokens of model calls"),
+        hop_seconds=seconds("messaging.process.duration", "time a step took"),
+        queue_seconds=seconds("penstock.queue.duration", "time a task waited in its queue"),
+        tokens=meter.create_histogram(
+            "gen_ai.client.token.usage",
+            "{token}",
+            "tokens of model calls",
+            explicit_bucket_boundaries_advisory=_TOKENS,
+        ),
         first_token_seconds=meter.create_histogram(
-            "gen_ai.server.time_to_first_token", "s", "from a job's submission to the first token of an item"
+            "gen_ai.server.time_to_first_token",
+            "s",
+            "from a job's submission to the first token of an item",
+            explicit_bucket_boundaries_advisory=_FIRST_TOKEN,
         ),
         cached_tokens=meter.create_counter("penstock.tokens.cached", "{token}", "prompt tokens that came from a cache"),
         cost=meter.create_counter("penstock.cost", "USD", "what model calls cost"),
@@ -203,6 +245,20 @@ def trace_headers() -> dict[str, str]:
 def trace_id() -> str:
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def link(children: Iterable[Mapping[str, str]]) -> None:
+    """Link the current span to those that wrote these messages, by their headers; some of them where they are many."""
+    span = trace.get_current_span()
+    for headers in islice(children, LINKS):
+        context = trace.get_current_span(_PROPAGATOR.extract(dict(headers))).get_span_context()
+        if context.is_valid:
+            span.add_link(context)
+
+
+def is_recording() -> bool:
+    """Whether somebody gets the current span."""
+    return trace.get_current_span().is_recording()
 
 
 def failed(span: Span, reason: str) -> None:
@@ -237,10 +293,11 @@ def _readers(otlp: str, port: int) -> list[MetricReader]:
         exporter = OTLPMetricExporter(f"{otlp}/v1/metrics")
         readers.append(PeriodicExportingMetricReader(exporter, export_interval_millis=10_000))
     if port:
-        from opentelemetry.exporter.prometheus import PrometheusMetricReader
         from prometheus_client import start_http_server
 
-        readers.append(PrometheusMetricReader())
+        from shared.exemplars import ExemplarReader
+
+        readers.append(ExemplarReader())
         try:
             start_http_server(port)
         except OSError:

@@ -48,6 +48,18 @@ async def test_one_trace_covers_all_hops_and_each_hangs_on_the_one_that_publishe
     assert (used[telemetry.MODEL], used[telemetry.INPUT_TOKENS], used[telemetry.OUTPUT_TOKENS]) == ("m", 10, 2)
 
 
+async def test_the_report_of_a_job_is_linked_to_what_made_each_shard(core: Core) -> None:
+    await core.route()
+    await core.rerank(_passes)
+    await core.start_job([Rerank()], [[question(n)] for n in range(3)], headers=PARENT)
+    await core.report()
+    await eventually(lambda: len(_spans("route report")) == 1)
+    (report,) = _spans("route report")
+    shards = {span.context.span_id for span in _spans("process rerank") if span.context}
+    assert len(shards) == 3
+    assert {link.context.span_id for link in report.links} == shards
+
+
 async def test_each_hop_leaves_a_record(core: Core) -> None:
     await core.route()
     await _generate(core)

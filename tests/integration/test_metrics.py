@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from servers import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -39,12 +40,46 @@ found.breakers["large"] = 1
 print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
 """
 
+MEASURED = """
+import sys, urllib.request
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from shared import telemetry
+port = int(sys.argv[1])
+found = telemetry.start("route", "", "replica", port, [SimpleSpanProcessor(InMemorySpanExporter())])
+trace = "0af7651916cd43dd8448eb211c80319c"
+with found.hop("work.route.batch", {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}, 1):
+    for seconds in (0.003, 0.8):
+        found.queue_seconds.record(seconds, {telemetry.LANE: "batch"})
+found.queue_seconds.record(4.0, {telemetry.LANE: "batch"})
+accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=accept)
+print(urllib.request.urlopen(asked).read().decode(), end="")
+"""
+
 
 @pytest.fixture(scope="module")
 def exported() -> str:
     """What a process says of itself that has counted one of everything; a process, since the SDK is set up once."""
     command = [sys.executable, "-c", EVERYTHING, str(free_port())]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_buckets_carry_the_trace_that_a_measurement_was_made_in() -> None:
+    command = [sys.executable, "-c", MEASURED, str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    parsed = text_string_to_metric_families(done.stdout)  # type: ignore[no-untyped-call]  # the library's own
+    families = {family.name: family for family in parsed}
+    buckets = {
+        sample.labels["le"]: (sample.value, sample.exemplar)
+        for sample in families["penstock_queue_duration_seconds"].samples
+        if sample.name.endswith("_bucket")
+    }
+    marked = {le: exemplar for le, (_, exemplar) in buckets.items() if exemplar}
+    assert {le: one.value for le, one in marked.items()} == {"0.005": 0.003, "1.0": 0.8}  # 4.0 was in no span
+    assert {one.labels["trace_id"] for one in marked.values()} == {"0af7651916cd43dd8448eb211c80319c"}
+    assert [buckets[le][0] for le in ("0.005", "0.75", "1.0", "5.0")] == [1, 1, 2, 3]
 
 
 def series(exported: str) -> dict[str, set[str]]:

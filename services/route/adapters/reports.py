@@ -12,11 +12,12 @@ from contracts.subjects import RESULTS
 from contracts.task import Task
 from services.route.adapters.paces import Paces
 from services.route.handlers import FAILURES_IN_REPORT, report
+from shared import telemetry
 from shared.cancels import Cancels
 from shared.groups import Totals
 from shared.hops import Hops
 from shared.outcome import Finished, Outcome
-from shared.recount import recount
+from shared.recount import arrivals, recount
 from shared.telemetry import Telemetry
 
 
@@ -34,6 +35,9 @@ class Reports:
         group = subjects.job_group(task.tenant, task.job)
         totals, size = await self._totals(group)
         failures = await self._failures(task, totals.failed_indices)
+        if telemetry.is_recording() and totals.count.size > 1:
+            wanted = subjects.result(task.tenant, task.job, "*")
+            telemetry.link(await arrivals(self.hops.bus, RESULTS, wanted, telemetry.LINKS))
         done = report(
             task,
             size=size,
