@@ -26,6 +26,7 @@ from shared.outcome import Child, Spread
 from shared.recount import find_cursor, recount, window_key
 from shared.redriven import replace
 from shared.results import item_result, shard_result, tally
+from shared.telemetry import traced_again, untraced
 
 LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was over", "route")
 
@@ -41,6 +42,7 @@ class Hops:
     bus: Bus
     groups: Groups
     check_s: float = 60.0  # the first recount of a group that takes long; the next ones when its age has doubled
+    traced: int = 10  # children of a group that have spans: those of a thousand shards would tell no more
 
     async def forward(self, task: Task, headers: dict[str, str]) -> None:
         """Publish a task to the service of its next step."""
@@ -74,7 +76,8 @@ class Hops:
         """Forward the living ones, let the dead ones arrive."""
         for start in range(0, len(tasks), _PUBLISH_AT_ONCE):
             some = tasks[start : start + _PUBLISH_AT_ONCE]
-            await asyncio.gather(*(self.go_on(task, headers) for task in some))
+            rest = untraced(headers)
+            await asyncio.gather(*(self.go_on(task, headers if task.index < self.traced else rest) for task in some))
 
     async def go_on(self, task: Task, headers: dict[str, str]) -> None:
         """To the next service, or, where nothing is left to do or nobody left to do it for, to the group."""
@@ -108,7 +111,7 @@ class Hops:
     async def _wake(self, task: Task, step: Join | Open, msg_id: str, headers: dict[str, str]) -> None:
         wake = msgspec.structs.replace(task, id=msg_id, items=[], steps=[step], hop=0, spent_s=0.0)
         await self.bus.publish(
-            subjects.work(step, wake.lane), msgspec.msgpack.encode(wake), msg_id=msg_id, headers=headers
+            subjects.work(step, wake.lane), msgspec.msgpack.encode(wake), msg_id=msg_id, headers=traced_again(headers)
         )
 
     async def parked(self, group: str) -> Parked | None:

@@ -215,7 +215,7 @@ class _Process(Generic[SettingsT]):
         await bus.ensure()
         redis = await redis_ready(self._stack.redis_url, self._stack.tls)
         groups = Groups(redis)
-        hops = Hops(bus, groups)
+        hops = Hops(bus, groups, traced=self._stack.trace_shards)
         sampled = Samples(self._stack.sampled, self._stack.sample_share)
         audit = Audit(bus, self._settings.service, self._replica, self._telemetry, sampled)
         worker = Worker(self._settings, bus, hops, audit, self._cancels, self._telemetry)

@@ -40,6 +40,7 @@ class StackSettings(BaseSettings):
     limits: Path | None = None  # a limits.yaml; without one nothing is limited
     ready_file: Path | None = None  # written anew every few seconds while the service is ready: for health checks
     otlp: str = ""  # OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is exported
+    trace_shards: int = Field(default=10, ge=0)  # of a job, how many shards have spans; the audit log has all of them
     metrics_port: int = Field(default=0, ge=0, le=65535)  # where Prometheus finds /metrics; 0: nowhere
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["text", "json"] = "text"

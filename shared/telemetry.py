@@ -2,6 +2,7 @@
 for messaging and for generative AI. Nothing is exported unless an OTLP address or a port for Prometheus is set."""
 
 import time
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0)
 _TOKENS = tuple(float(4**power) for power in range(14))
 """The conventions' bounds of buckets, and some above them; the SDK's own are for milliseconds."""
+
+_UNTRACED = "penstock=untraced"
 
 LINKS = 128
 """To how many spans one links at most; the SDK keeps no more."""
@@ -143,14 +146,19 @@ class Telemetry:
         return used
 
     def learnt(self, task: Task, before: list[Item], after: list[Item]) -> None:
-        """Count the answers and verdicts that a step has added."""
+        """Count the answers and verdicts that a step has added; once a kind, as counting takes longer than looking."""
+        whose = {TENANT: task.tenant, PATTERN: task.pattern}
+        modes: Counts[tuple[str, str]] = Counts()
+        verdicts: Counts[tuple[str, bool]] = Counts()
         for was, item in zip(before, after, strict=True):
             if item.answer is not None and was.answer is None:
-                how = {MODE: item.answer.mode, RUNG: item.answer.rung}
-                self.answers.add(1, {TENANT: task.tenant, PATTERN: task.pattern, **how})
+                modes[item.answer.mode, item.answer.rung] += 1
             if item.verdict is not None and item.verdict is not was.verdict:
-                whose: dict[str, str | bool] = {TENANT: task.tenant, PATTERN: task.pattern}
-                self.verdicts.add(1, {**whose, CHECK: item.verdict.check, PASSED: item.verdict.passed})
+                verdicts[item.verdict.check, item.verdict.passed] += 1
+        for (mode, rung), count in modes.items():
+            self.answers.add(count, {**whose, MODE: mode, RUNG: rung})
+        for (check, passed), count in verdicts.items():
+            self.verdicts.add(count, {**whose, CHECK: check, PASSED: passed})
 
     def met_limit(self, tenant: str, scope: str, limit: str, outcome: str, items: int) -> None:
         """Count items that have to wait for a limit, or that it refuses; those that wait are counted each time."""
@@ -242,6 +250,25 @@ def trace_headers() -> dict[str, str]:
     return headers
 
 
+def untraced(headers: Mapping[str, str]) -> dict[str, str]:
+    """The same trace, of which what follows records no spans until `traced_again`: its flag `sampled` (W3C Trace
+    Context) is taken away, and `tracestate` says by whom."""
+    parent = headers.get("traceparent", "")
+    if not parent.endswith("01"):
+        return dict(headers)
+    state = ",".join(filter(None, (_UNTRACED, headers.get("tracestate", ""))))
+    return {**headers, "traceparent": f"{parent[:-2]}00", "tracestate": state}
+
+
+def traced_again(headers: Mapping[str, str]) -> dict[str, str]:
+    """Undo `untraced`; what others have switched off stays so."""
+    state = headers.get("tracestate", "").split(",")
+    if _UNTRACED not in state:
+        return dict(headers)
+    rest = [entry for entry in state if entry != _UNTRACED]
+    return {**headers, "traceparent": f"{headers['traceparent'][:-2]}01", "tracestate": ",".join(rest)}
+
+
 def trace_id() -> str:
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else ""
@@ -252,7 +279,7 @@ def link(children: Iterable[Mapping[str, str]]) -> None:
     span = trace.get_current_span()
     for headers in islice(children, LINKS):
         context = trace.get_current_span(_PROPAGATOR.extract(dict(headers))).get_span_context()
-        if context.is_valid:
+        if context.is_valid and context.trace_flags.sampled:
             span.add_link(context)
 
 

@@ -1,6 +1,7 @@
 """One trace over all hops of a job; a record of each in EVENTS; nothing is exported unless an address is set."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -58,6 +59,30 @@ async def test_the_report_of_a_job_is_linked_to_what_made_each_shard(core: Core)
     shards = {span.context.span_id for span in _spans("process rerank") if span.context}
     assert len(shards) == 3
     assert {link.context.span_id for link in report.links} == shards
+
+
+async def test_of_a_large_job_some_shards_have_spans_and_so_has_its_report(core: Core) -> None:
+    few = replace(core.hops, traced=2)
+    await core.route(few)
+    await core.rerank(_passes, hops=few)
+    await replace(core, hops=few).start_job([Rerank()], [[question(n)] for n in range(6)], headers=PARENT)
+    await core.report()
+    await eventually(lambda: len(_spans("route report")) == 1)
+    (report,) = _spans("route report")
+    shards = {span.context.span_id for span in _spans("process rerank") if span.context}
+    assert len(shards) == 2
+    assert {link.context.span_id for link in report.links} == shards
+    assert report.context is not None
+    assert not report.context.trace_state
+
+
+def test_what_others_have_switched_off_stays_off() -> None:
+    off = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00", "tracestate": "other=1"}
+    assert telemetry.traced_again(telemetry.untraced(off)) == off
+    on = {**PARENT, "tracestate": "other=1"}
+    assert telemetry.untraced(on)["tracestate"] == "penstock=untraced,other=1"
+    assert telemetry.traced_again(telemetry.untraced(on)) == on
+    assert telemetry.untraced({}) == {}
 
 
 async def test_each_hop_leaves_a_record(core: Core) -> None:
