@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+from engines import opensearch_server
 from rich.console import Console
+from servers import free_port
 
 from client.eval.retrieval import Report, run
 
@@ -66,6 +69,36 @@ def test_the_command_ends_with_a_line_of_json_and_leaves_nothing(files: dict[str
     assert list((tmp_path / "temp").iterdir()) == []
 
 
+def test_engines_are_compared_and_their_servers_left_as_they_were(files: dict[str, Path], tmp_path: Path) -> None:
+    done = command(files, tmp_path, "--engine=edge", "--engine=qdrant", PENSTOCK_RETRIEVE_QDRANT_URL=":memory:")
+    assert done.returncode == 0, done.stderr
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert [(report["vectors"], report["words"]) for report in last["reports"]] == [
+        ("edge", "edge"),
+        ("qdrant", "qdrant"),
+    ]
+    assert last["ndcg_at_10_apart"] == 0.0
+
+
+@pytest.mark.opensearch
+def test_opensearch_finds_as_well_and_keeps_nothing(files: dict[str, Path], tmp_path: Path) -> None:
+    with opensearch_server(tmp_path) as url:
+        done = command(files, tmp_path, "--engine=opensearch", PENSTOCK_RETRIEVE_OPENSEARCH_URL=url)
+        assert done.returncode == 0, done.stderr
+        last = json.loads(done.stdout.splitlines()[-1])
+        assert (last["vectors"], last["words"], last["ndcg_at_10"]) == ("edge", "opensearch", 1.0)
+        for left in ("_alias/penstock-eval-*", "_index_template/penstock-eval-*"):
+            assert httpx.get(f"{url}/{left}").json() in ({}, {"index_templates": []})
+
+
+def test_a_server_that_is_away_is_one_line_and_exit_code_three(files: dict[str, Path], tmp_path: Path) -> None:
+    away = f"http://127.0.0.1:{free_port()}"
+    done = command(files, tmp_path, "--engine=opensearch", PENSTOCK_RETRIEVE_OPENSEARCH_URL=away)
+    assert done.returncode == 3
+    assert f"penstock: OpenSearch at {away} does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_malformed_file_is_one_line_and_exit_code_two(files: dict[str, Path], tmp_path: Path) -> None:
     files["corpus"].write_text('{"_id": "1", "text": "a"}\n{"_id": "2", "txt": "b"}\n')
     done = command(files, tmp_path)
@@ -79,14 +112,14 @@ def measure(files: dict[str, Path], limit: int | None = None, rerank: bool = Fal
     return run(corpus, queries, qrels, limit, rerank, console=Console(quiet=True))
 
 
-def command(files: dict[str, Path], folder: Path) -> "subprocess.CompletedProcess[str]":
+def command(files: dict[str, Path], folder: Path, *more: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     (folder / "temp").mkdir()
     options = [f"--{name}={path}" for name, path in files.items()]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")} | {"COLUMNS": "200"}
     return subprocess.run(
-        [Path(sys.executable).with_name("penstock"), "eval", "retrieval", *options],
+        [Path(sys.executable).with_name("penstock"), "eval", "retrieval", *options, *more],
         capture_output=True,
         text=True,
         timeout=60,
-        env=environment | {"TMPDIR": str(folder / "temp")},
+        env=environment | {"TMPDIR": str(folder / "temp")} | settings,
     )
