@@ -12,13 +12,12 @@ from uuid import uuid4
 
 import msgspec
 import typer
-from msgspec import Struct
 from rich.console import Console
-from rich.table import Table
 
 from client.eval.beir import CorpusRow, Qrels, QueryRow, read_corpus, read_qrels, read_queries
 from client.eval.metrics import ndcg, percentile, recall, reciprocal_rank
 from client.eval.progress import Advance, progress
+from client.eval.report import Report, compared, show
 from contracts.documents import Chunk, Document
 from contracts.item import Input, Item, Passage
 from contracts.steps import Rerank, Retrieve
@@ -43,32 +42,6 @@ class EngineName(StrEnum):
     EDGE = "edge"
     QDRANT = "qdrant"
     OPENSEARCH = "opensearch"
-
-
-class Report(Struct, frozen=True):
-    """What was measured. Quality is the mean over the queries; times are of one query at a time."""
-
-    ndcg_at_10: float
-    recall_at_5: float
-    recall_at_10: float
-    mrr_at_10: float
-    passages_per_s: float
-    query_p50_ms: float  # encoder, search, scores and, unless it was left out, rerank
-    query_p95_ms: float
-    rerank_100_p50_ms: float | None  # segments and rerank of 100 passages; None without rerank
-    passages: int
-    documents: int
-    queries: int
-    rerank: bool
-    vectors: str = "edge"  # the engines that named candidates
-    words: str = "edge"
-
-
-class Comparison(Struct, frozen=True):
-    """Several engines on one set, in the order in which they were named."""
-
-    reports: list[Report]
-    ndcg_at_10_apart: float  # the highest less the lowest
 
 
 @dataclass(frozen=True)
@@ -224,22 +197,6 @@ def choose(settings: RetrieveSettings, engine: EngineName) -> RetrieveSettings:
     return settings.model_copy(update={"words": engine.value, "vectors": vectors})
 
 
-def compared(reports: Sequence[Report]) -> Comparison:
-    quality = [report.ndcg_at_10 for report in reports]
-    return Comparison(list(reports), round(max(quality) - min(quality), 4))
-
-
-def _show(reports: Sequence[Report], console: Console) -> None:
-    table = Table(title="Retrieval")
-    table.add_column("measure")
-    for report in reports:
-        table.add_column(report.words, justify="right")
-    for name in Report.__struct_fields__:
-        values = (getattr(report, name) for report in reports)
-        table.add_row(name, *("–" if value is None else str(value) for value in values))
-    console.print(table)
-
-
 def command(
     corpus: Annotated[Path, typer.Option(help="JSON lines with _id, text and, where passages share one, document.")],
     queries: Annotated[Path, typer.Option(help="JSON lines with _id and text.")],
@@ -256,7 +213,7 @@ def command(
     settings = RetrieveSettings.load()
     chosen = [choose(settings, name) for name in engine or ()] or [settings]
     reports = [run(corpus, queries, qrels, limit, rerank, one) for one in chosen]
-    _show(reports, Console())
+    show(reports, Console())
     typer.echo(msgspec.json.encode(reports[0] if len(reports) == 1 else compared(reports)))
 
 

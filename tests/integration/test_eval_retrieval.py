@@ -12,7 +12,8 @@ from engines import opensearch_server
 from rich.console import Console
 from servers import free_port
 
-from client.eval.retrieval import Report, run
+from client.eval.report import Report
+from client.eval.retrieval import run
 
 PASSAGES = {
     "fees-1": ("fees", "The annual fee of the gold card is 95 dollars, due in January."),

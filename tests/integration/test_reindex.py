@@ -274,6 +274,23 @@ async def test_a_fault_on_the_way_ends_the_filling_and_no_document_suffers(
         assert folders_of_edge(tmp_path) == ["edge"]
 
 
+async def test_an_error_that_nobody_foresaw_ends_the_filling_too(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    await library_in_the_log(core.bus)
+    async with running(core, tmp_path, settings()) as retrieve:
+        await retrieve.catch_up()
+        before = await retrieve.answers()
+        monkeypatch.setattr(retrieve.search.indexer, "copy", breaks)
+        failed = await retrieve.fill(EDGE)
+        assert (failed.state, failed.reason) == ("failed", "it broke off; see the log of retrieve")
+        assert "a bug" in caplog.text
+        assert await retrieve.answers() == before
+
+
 async def test_one_at_a_time_and_only_engines_that_exist(core: Core, tmp_path: Path) -> None:
     await library_in_the_log(core.bus)
     log = Waits(core.bus)

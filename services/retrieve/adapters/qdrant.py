@@ -7,15 +7,11 @@ The client takes more than a second to import, so import this module only where 
 import asyncio
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from json import JSONDecodeError
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.models import (
     AliasOperations,
     Condition,
@@ -34,20 +30,17 @@ from qdrant_client.models import (
 )
 
 from services.retrieve.adapters.address import address
+from services.retrieve.adapters.qdrant_faults import Faults
 from services.retrieve.adapters.qdrant_shape import DENSE, SPARSE, Storage, collection, is_ours, payload_indexes
 from services.retrieve.domain.ports import Entry, Level, Point, Scope, WeightedQuery
 from shared.encoder import Floats
-from shared.errors import Poison, Retryable
 from shared.settings import SettingsError
 from shared.tls import NO_TLS, Tls
 
 AT_ONCE = 128
 """Points in one request, about a megabyte."""
 TIMEOUT_S = 30.0
-OLDEST = (1, 11)  # payload indexes with `is_tenant`
 _TRIES, _LONGEST_PAUSE_S = 6, 8.0  # of a write while the server has too much to do
-_KEY = "PENSTOCK_RETRIEVE_QDRANT_KEY"
-_URL = "PENSTOCK_RETRIEVE_QDRANT_URL"
 
 
 class Qdrant:
@@ -67,11 +60,10 @@ class Qdrant:
         *,
         tls: Tls = NO_TLS,
     ) -> None:
-        self._address = address(url)
         self._name = name
         self._collection = name  # what this engine reads and writes: `<name>-<generation>` until it serves
         self._storage = storage or Storage()
-        self._timeout_s = timeout_s
+        self._faults = Faults(address(url), name, timeout_s)
         verify: dict[str, Any] = {"verify": tls.context()} if url.startswith("https:") else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a key over http is the operator's choice
@@ -82,8 +74,8 @@ class Qdrant:
     async def open(self) -> bool:
         """Create the collection where there is none. Raises SettingsError where it has another shape, or the server is
         too old."""
-        with self._asking():
-            self._check_version((await self._client.info()).version)
+        with self._faults.named():
+            self._faults.check((await self._client.info()).version)
             serving = await self._serving()
             if serving is None:
                 await self._create(f"{self._name}-1")
@@ -92,14 +84,14 @@ class Qdrant:
             if not is_ours((await self._client.get_collection(serving)).config.params):
                 raise SettingsError(
                     f"PENSTOCK_RETRIEVE_INDEX_NAME: expected a collection of Penstock or none yet, but {self._name!r}"
-                    f" at {self._address} has other vectors"
+                    f" at {self._faults.address} has other vectors"
                 )
             return False
 
     async def begin(self) -> None:
         """Work on a new generation, empty and beside the one that serves. What an earlier attempt left is deleted."""
-        with self._asking():
-            self._check_version((await self._client.info()).version)
+        with self._faults.named():
+            self._faults.check((await self._client.info()).version)
             serving, generations = await self._serving(), await self._generations()
             for left in generations.keys() - {serving}:
                 await self._client.delete_collection(left)
@@ -108,16 +100,16 @@ class Qdrant:
 
     async def replace(self, tenant: str, entry: Entry) -> None:
         """Points with an id of before are overwritten, then the others of before go: no moment without the document."""
-        with self._asking():
+        with self._faults.named():
             await self._write(tenant, [entry])
             await self._delete(tenant, entry.document, keep=[point.id for point in entry.points])
 
     async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
-        with self._asking():
+        with self._faults.named():
             await self._write(tenant, entries)
 
     async def remove(self, tenant: str, document: str) -> None:
-        with self._asking():
+        with self._faults.named():
             await self._delete(tenant, document, keep=[])
 
     async def nearest(self, tenant: str, vector: Floats, scope: Scope, level: Level, limit: int) -> list[int]:
@@ -131,7 +123,7 @@ class Qdrant:
 
     async def serve(self) -> None:
         """In one action the new generation takes the name; then the earlier one is deleted."""
-        with self._asking():
+        with self._faults.named():
             earlier = await self._serving()
             if earlier == self._name:  # a collection that has the name itself, from before there were aliases
                 await self._client.delete_collection(earlier)
@@ -143,7 +135,7 @@ class Qdrant:
 
     async def discard(self) -> None:
         """Delete what this engine works on, for good."""
-        with self._asking():
+        with self._faults.named():
             behind = await self._serving() if self._collection == self._name else self._collection
             if behind is not None:
                 await self._client.delete_collection(behind)  # and the alias with it
@@ -175,14 +167,6 @@ class Qdrant:
         names = [each.name for each in (await self._client.get_collections()).collections]
         return {name: int(match[1]) for name in names if (match := ours.fullmatch(name))}
 
-    def _check_version(self, version: str) -> None:
-        with suppress(ValueError):  # a build of its own numbering
-            if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-                expected = ".".join(map(str, OLDEST))
-                raise SettingsError(
-                    f"{_URL}: Qdrant at {self._address} is version {version}; expected {expected} or newer"
-                )
-
     async def _write(self, tenant: str, entries: Sequence[Entry]) -> None:
         points = [_point(tenant, entry, point) for entry in entries for point in entry.points]
         for start in range(0, len(points), AT_ONCE):
@@ -206,39 +190,11 @@ class Qdrant:
         await self._client.delete(self._collection, FilterSelector(filter=stale), wait=True)
 
     async def _search(self, query: list[float] | SparseVector, using: str, within: Filter, limit: int) -> list[int]:
-        with self._asking():
+        with self._faults.named():
             found = await self._client.query_points(
                 self._collection, query=query, using=using, query_filter=within, limit=limit, with_payload=False
             )
         return [int(point.id) for point in found.points]
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Errors of the client as ours, in one line."""
-        try:
-            yield
-        except ResourceExhaustedResponse as error:
-            raise Retryable(
-                f"Qdrant at {self._address} ({_URL}) has too much to do", after=error.retry_after_s
-            ) from None
-        except ResponseHandlingException as error:
-            why = str(error).strip().partition("\n")[0] or f"in {self._timeout_s:g} s"
-            raise Retryable(f"Qdrant at {self._address} does not answer ({why}); its address is {_URL}") from None
-        except UnexpectedResponse as error:
-            raise self._refused(error) from None
-        except (JSONDecodeError, ValidationError):
-            raise Retryable(f"what answers at {self._address} is no Qdrant; its address is {_URL}") from None
-        except QdrantException as error:
-            raise Retryable(f"Qdrant at {self._address} ({_URL}): {error}") from None
-
-    def _refused(self, error: UnexpectedResponse) -> Retryable | Poison:
-        status = error.status_code or 0
-        if status in (401, 403):
-            return Retryable(f"Qdrant at {self._address} turns down the key ({status}); it is {_KEY}")
-        why = " ".join(error.content.decode(errors="replace").split())[:200]
-        said = f"Qdrant at {self._address} ({_URL}) answers {status} for collection {self._collection!r}: {why}"
-        may_pass = status in (404, 408, 429) or status >= 500
-        return Retryable(said) if may_pass else Poison(said)
 
 
 def _point(tenant: str, entry: Entry, point: Point) -> PointStruct:

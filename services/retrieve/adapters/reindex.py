@@ -73,6 +73,7 @@ class Reindexer:
             self._began = time.monotonic()
             self.state = replace(self.state, state="filling", to=to, documents=0, of=0, passages=0, reason="")
             self._running = asyncio.create_task(self._run(to))
+            self._running.add_done_callback(_say)
         elif self.state.to != to:
             raise Rejected("other engines are being filled at the moment; wait until they serve")
         return self.state
@@ -89,17 +90,14 @@ class Reindexer:
         choice = replace(chosen(self._settings, self._folder), serving=to, edge=new_edge(self._folder))
         try:
             await self._build(choice)
+            self._note(state="done", serving=to)
+            log.info("reindex: vectors are in %s now, words in %s", to.vectors, to.words)
         except PenstockError as error:
             log.warning("reindex: %s; the engines of before go on serving", error)
             self._note(state="failed", reason=str(error))
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._note(state="failed", reason="an error that nobody foresaw; see the log of retrieve")
-            raise
-        else:
-            self._note(state="done", serving=to)
-            log.info("reindex: vectors are in %s now, words in %s", to.vectors, to.words)
+        finally:
+            if self.state.state not in ("done", "failed"):  # an error that nobody foresaw, or the end of the process
+                self._note(state="failed", reason="it broke off; see the log of retrieve")
 
     async def _build(self, choice: Chosen) -> None:
         settings = with_engines(self._settings, choice.serving)
@@ -158,3 +156,8 @@ class Reindexer:
             for engine in earlier:
                 await (engine.discard() if isinstance(engine, Edge) else engine.close())
             self._search.statistics.delete(statistics)
+
+
+def _say(running: asyncio.Task[None]) -> None:
+    if not running.cancelled() and (fault := running.exception()) is not None:
+        log.error("reindex broke off; the engines of before go on serving", exc_info=fault)
