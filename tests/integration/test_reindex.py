@@ -14,6 +14,7 @@ from fake_encoder import FakeEncoder
 from in_process import Core
 from libraries import ask, document, library
 from msgspec.structs import replace
+from nats.aio.msg import Msg
 from servers import free_port
 
 from client import reindex as command
@@ -354,8 +355,8 @@ async def test_the_command_follows_and_says_what_went_wrong(core: Core, tmp_path
 
 
 async def test_a_retrieve_that_ends_meanwhile_is_said(core: Core) -> None:
-    async def says_filling(message: "object") -> None:
-        await message.respond(b'{"replica": "r9", "serving": {"vectors": "edge", "words": "edge"}, "state": "filling"}')  # type: ignore[attr-defined]
+    async def says_filling(message: Msg) -> None:
+        await message.respond(b'{"replica": "r9", "serving": {"vectors": "edge", "words": "edge"}, "state": "filling"}')
 
     subscriptions = [await core.bus.nc.subscribe(f"reindex.{who}", cb=says_filling) for who in ("all", "r9")]
 
