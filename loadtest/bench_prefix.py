@@ -28,7 +28,6 @@ from services.route.domain.prompts import Prompt, load_prompts
 
 BLOCK = 32  # tokens
 WINDOW = 16_384
-ROOM = 1.4  # times an even share of the manuals that a replica's cache holds
 CHART_TOKENS = 6000
 QUESTIONS = ("How many days are there?", "Who has to approve it?", "What is the limit?", "Which form is needed?",
              "By when is it due?", "Is there an exception?", "Who is told?", "What does it cost?", "Where is it kept?",
@@ -107,6 +106,7 @@ async def warm_up(replicas: Sequence[Replica], prompt: Prompt) -> None:
 async def forget(replicas: Sequence[Replica]) -> None:
     for replica in replicas:
         await replica.engine.forget()
+        replica.held.clear()
 
 
 async def counter(replica: Replica) -> Callable[[str], int]:
@@ -116,17 +116,17 @@ async def counter(replica: Replica) -> Callable[[str], int]:
 
 def open_replicas(options: argparse.Namespace, folder: Path) -> list[Replica]:
     """Engines in processes of their own, as two generate services would have them."""
-    share = max(1, round(options.tenants / options.replicas * ROOM))
+    share = max(1, round(options.tenants / options.replicas * options.room))
     blocks = max(share * (options.tokens + 200), WINDOW) // BLOCK + 1  # an engine takes no less than its window
     about = model_of(options, folder, WINDOW, block_size=BLOCK, num_gpu_blocks_override=blocks)
     return [Replica(f"generate-{n}", Vllm(about, Host([about])), options.at_once) for n in range(options.replicas)]
 
 
 def show(rounds: dict[str, Round], chart: Round, perfect: float) -> None:
-    table = Table("round", "hit rate", "of the oracle", "TTFT p50 ms", "TTFT p95 ms", "prompt tokens/s")
+    table = Table("round", "hit rate", "of the oracle", "TTFT p50 ms", "TTFT p95 ms", "prompt tokens/s", "stale")
     for name, one in rounds.items():
         table.add_row(name, f"{one.hit_rate:.3f}", f"{one.hit_rate / perfect:.3f}", f"{one.ttft_ms(50):.0f}",
-                      f"{one.ttft_ms(95):.0f}", f"{one.prompt_tokens_per_s:.0f}")  # fmt: skip
+                      f"{one.ttft_ms(95):.0f}", f"{one.prompt_tokens_per_s:.0f}", f"{one.stale:.3f}")  # fmt: skip
     screen.print(table)
     table = Table("question on the chart", "TTFT ms", "prompt tokens", "cached")
     for n, seen in enumerate(chart.seen, start=1):
@@ -148,6 +148,7 @@ def say(options: argparse.Namespace, rounds: dict[str, Round], chart: Round, per
         "warm_ttft_p50_ms": round(warm.ttft_ms(50), 1), "ttft_vs_warm": round(ours.ttft_ms(50) / warm.ttft_ms(50), 3),
         "prompt_tokens_per_s": round(ours.prompt_tokens_per_s),
         "round_robin_prompt_tokens_per_s": round(other.prompt_tokens_per_s),
+        "room": options.room, "stale": round(ours.stale, 4), "round_robin_stale": round(other.stale, 4),
         "chart_first_ttft_ms": first, "chart_follow_up_ttft_ms": rest,
         "chart_cached_tokens": [one.usage.cached_tokens for one in chart.seen],
     }) + "\n")  # fmt: skip
@@ -159,6 +160,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=10, help="of each tenant")
     parser.add_argument("--tokens", type=int, default=3000, help="of a manual")
     parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--room", type=float, default=1.4, help="times its share of the manuals that a cache holds")
     parser.add_argument("--at-once", type=int, default=4, help="people who ask at the same time")
     parser.add_argument("--max-tokens", type=int, default=8, help="of an answer")
     add_model_arguments(parser)

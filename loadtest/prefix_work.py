@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from contracts.item import Input, Item, Message, Usage
@@ -42,6 +42,12 @@ class Seen:
     replica: str
     prefill_ms: float
     queue_ms: float
+    believed: bool = False  # whether the register had this prefix at the replica
+
+    @property
+    def gone(self) -> bool:
+        """Whether the prefix was not there any more, or not yet."""
+        return self.usage.cached_tokens < self.usage.prompt_tokens / 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,12 @@ class Round:
     def hit_rate(self) -> float:
         """Share of the prompt tokens that came from a cache."""
         return sum(one.usage.cached_tokens for one in self.seen) / sum(one.usage.prompt_tokens for one in self.seen)
+
+    @property
+    def stale(self) -> float:
+        """Of the questions whose prefix the register had at their replica, the share for which it was gone."""
+        believed = [one.gone for one in self.seen if one.believed]
+        return sum(believed) / len(believed) if believed else 0.0
 
     def ttft_ms(self, percent: int) -> float:
         return quantile([one.ttft_s for one in self.seen], percent) * 1000
@@ -72,6 +84,7 @@ class Replica:
     engine: Vllm
     slots: int  # calls that it batches
     load: int = 0
+    held: set[str] = field(default_factory=set)  # keys of the prefixes that it has been sent, as the register has them
 
     @property
     def candidate(self) -> Candidate:
@@ -130,12 +143,14 @@ async def send(one: Ask, replica: Replica) -> Seen:
         nonlocal first
         first = first or time.perf_counter()
 
+    believed = one.key in replica.held
+    replica.held.add(one.key)
     replica.load += 1
     try:
         (done,) = await replica.engine.complete(one.request, hear)
     finally:
         replica.load -= 1
-    return Seen(first - started, done.usage, replica.name, done.timing.prefill_ms, done.timing.queue_ms)
+    return Seen(first - started, done.usage, replica.name, done.timing.prefill_ms, done.timing.queue_ms, believed)
 
 
 async def run(asks: Sequence[Ask], replicas: Sequence[Replica], choose: Choose, at_once: int) -> Round:
