@@ -1,40 +1,31 @@
 """What `penstock doctor` looks at. Each check says how it is and, where something is wrong, what to do."""
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
-from msgspec import Struct
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
+from client.cli.options import from_environment
 from client.client import Penstock
 from client.discovery import PREFIX, Pong, connected, discover
 from client.errors import StackError
 from client.overview import find_breakers
+from client.servers import Check, all_of, model_endpoint, nats_server, opensearch_server, qdrant_server, redis_server
 from client.stack import StackInfo, status
 from client.stack.config import nats_binary, redis_binary
 from client.stack.info import load, socket_folder
 from client.stack.ports import free_ports
 from contracts.subjects import JOBS, STREAMS
+from services.retrieve.config import RetrieveSettings
 from shared.errors import PenstockError, Retryable
+from shared.models import load_catalogue
 
 PYTHON = (3, 11)
-NATS = (2, 12)  # scheduled messages
 FREE_BYTES = 5e9
 MODEL = Path("models") / "all-MiniLM-L6-v2-int8"
 MODEL_FILES = {"model.onnx": 1_000_000, "tokenizer.json": 10_000}  # name and least size in bytes
-
-
-class Check(Struct, frozen=True):
-    """One line: what was looked at, whether it is well, what was found, and what to do."""
-
-    name: str
-    ok: bool
-    found: str
-    todo: str = ""
 
 
 def machine(data: Path) -> list[Check]:
@@ -45,19 +36,28 @@ def machine(data: Path) -> list[Check]:
 async def stack(data: Path) -> AsyncIterator[Check]:
     """What a running stack must answer."""
     info = status(data)
+    if info is None and (nats_url := from_environment("PENSTOCK_NATS_URL")):
+        servers = [nats_server(nats_url)]
+        servers += [redis_server(url)] if (url := from_environment("PENSTOCK_REDIS_URL")) else []
+        for check in await all_of([*servers, *_configured()]):
+            yield check
+        return
     if info is None:
         crashed = load(data) is not None
         yield Check(
             "stack", not crashed, "it has crashed" if crashed else "not started; to start: penstock up", "penstock up"
         )
         return
-    bad = [process.name for process in info.processes if process.state != "RUNNING"]
+    bad = [process.name for process in info.processes if process.state not in ("RUNNING", "STARTING")]
     found = f"{len(info.processes)} processes run" if not bad else f"{', '.join(bad)} do not run"
     yield Check("stack", not bad, found, f"see {data / 'logs'}" if bad else "")
-    redis = await _redis(info.redis_url)
-    yield redis
+    nats, redis, *others = await all_of([nats_server(info.operator_url), redis_server(info.redis_url), *_configured()])
+    for check in (nats, redis, *others):
+        yield check
     if redis.ok:
         yield await _models(info.redis_url)
+    if not nats.ok:
+        return
     try:
         async for check in _nats(info):
             yield check
@@ -119,17 +119,17 @@ def _disk(data: Path) -> Check:
     )
 
 
-async def _redis(url: str) -> Check:
-    try:
-        async with Redis.from_url(url, socket_connect_timeout=2) as redis:
-            found = await redis.info("persistence")
-    except RedisError as error:
-        return Check("Redis", False, str(error), "penstock down, then penstock up")
-    good = bool(found["aof_enabled"]) and found.get("aof_last_write_status") == "ok"
-    said = (
-        "keeps its data (AOF)" if good else f"aof_enabled={found['aof_enabled']}, {found.get('aof_last_write_status')}"
-    )
-    return Check("Redis", good, said, "free disk space, then: penstock down, penstock up")
+def _configured() -> list[Awaitable[Check]]:
+    """Checks of the engines and the models' endpoints that the settings name. Raises SettingsError."""
+    retrieve = RetrieveSettings.load()
+    found: list[Awaitable[Check]] = []
+    if "qdrant" in (retrieve.vectors, retrieve.words):
+        found.append(qdrant_server(retrieve.qdrant_url, retrieve.qdrant_key))
+    if retrieve.words == "opensearch":
+        found.append(opensearch_server(retrieve.opensearch_url))
+    named = os.environ.get("PENSTOCK_MODELS")
+    catalogue = load_catalogue(Path(named) if named else None)
+    return found + [model_endpoint(model) for model in catalogue.models if model.base_url]
 
 
 async def _models(url: str) -> Check:
@@ -143,9 +143,6 @@ async def _models(url: str) -> Check:
 
 async def _nats(info: StackInfo) -> AsyncIterator[Check]:
     async with connected(info.operator_url) as nc:
-        version = nc.connected_server_version
-        new_enough = (version.major, version.minor) >= NATS
-        yield Check("NATS", new_enough, f"{version.major}.{version.minor}.{version.patch}", "needs 2.12: make setup")
         pongs = await discover(nc, "PING", Pong)
         silent = sorted(set(info.services) - {pong.name.removeprefix(PREFIX) for pong in pongs})
         said = f"{', '.join(silent)} do not answer" if silent else f"all {len(info.services)} answer"

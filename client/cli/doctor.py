@@ -6,9 +6,10 @@ from pathlib import Path
 import typer
 from rich.text import Text
 
-from client.checks import Check, machine, stack
+from client.checks import machine, stack
 from client.cli.options import Data, Json
 from client.cli.screen import Screen, table
+from client.servers import Check
 from client.stack import find_data
 
 app = typer.Typer()

@@ -33,7 +33,7 @@ def address(data: Path | None, nats_url: str, tenant: str) -> str:
 
     Raises Unreachable where no stack was started.
     """
-    if known := nats_url or ("" if data else _from_environment("PENSTOCK_NATS_URL")):
+    if known := nats_url or ("" if data else from_environment("PENSTOCK_NATS_URL")):
         return known
     if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
         from client.stack.compose import tenant_url  # half a second that the embedded stack need not wait
@@ -53,7 +53,7 @@ def address(data: Path | None, nats_url: str, tenant: str) -> str:
 
 def operator_address(data: Path | None, nats_url: str) -> str:
     """The same for who runs the stack: on the account of the services, with all rights there."""
-    if known := nats_url or ("" if data else _from_environment("PENSTOCK_NATS_URL")):
+    if known := nats_url or ("" if data else from_environment("PENSTOCK_NATS_URL")):
         return known
     if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
         from client.stack.compose import tenant_url
@@ -70,7 +70,7 @@ def redis_address(data: Path | None) -> str:
 
     Raises Unreachable where neither is known.
     """
-    if data is None and (known := _from_environment("PENSTOCK_REDIS_URL")):
+    if data is None and (known := from_environment("PENSTOCK_REDIS_URL")):
         return known
     if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
         raise Unreachable("Redis of compose.yaml is reached from inside: docker compose run --rm operator tenant …")
@@ -80,7 +80,7 @@ def redis_address(data: Path | None) -> str:
     return info.redis_url
 
 
-def _from_environment(variable: str) -> str:
+def from_environment(variable: str) -> str:
     """An address in a variable, or in the file that <variable>_FILE names; empty where neither is set."""
     if file := os.environ.get(f"{variable}_FILE"):
         return Path(file).read_text(encoding="utf-8").strip()
