@@ -49,7 +49,7 @@ async def compact(search: Search) -> None:
         if not search.statistics.has_erased:
             return
         await asyncio.to_thread(search.statistics.compact)
-        for engine in search.live.engines:
+        for engine in search.live.written:
             if isinstance(engine, Edge):
                 await engine.compact()
         search.statistics.has_erased = False

@@ -75,6 +75,11 @@ class Live:
         """The engines; one where it serves for both."""
         return list({id(engine): engine for engine in (self._vectors, self._words)}.values())
 
+    @property
+    def written(self) -> list[Store]:
+        """All that hold documents: those that serve, and those that are being filled."""
+        return [*self.engines, *(self.filling.engines if self.filling is not None else ())]
+
     def switch(self, vectors: Vectors, words: Words) -> list[Store]:
         """Serve with these from now on; returns those of before, still open."""
         earlier = self.engines
