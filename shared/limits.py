@@ -118,6 +118,10 @@ class Limits(_Entry):
         allowance = self._tenant(tenant)
         return [name for name in (allowance.users if allowance else {}) if name != OTHERS]
 
+    def names(self, tenant: str, user: str) -> bool:
+        """Whether the file names this user."""
+        return user in self.users_of(tenant)
+
     def of_user(self, tenant: str, user: str) -> Iterator[Scope]:
         """The scope of a user, where the tenant's users have any."""
         allowance = self._tenant(tenant)

@@ -3,7 +3,7 @@ for messaging and for generative AI. Nothing is exported unless an OTLP address 
 
 import time
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -40,7 +40,7 @@ INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
 TENANT = "penstock.tenant"
-USER = "penstock.user"  # in spans only: a metric would have a series for everybody
+USER = "penstock.user"  # in metrics only of those whom limits.yaml names: there would be a series for everybody
 PATTERN = "penstock.pattern"
 STEP = "penstock.step"
 LANE = "penstock.lane"
@@ -88,6 +88,7 @@ class Telemetry:
     limited: Counter
     queue_depths: dict[tuple[str, str], int]  # by service and lane; what is in it is observed as a gauge
     breakers: dict[str, int]  # by model, 1: it is left alone; observed as a gauge
+    names_user: Callable[[str, str], bool] = lambda tenant, user: False  # of a tenant: a series of its own for its cost
     _providers: list[TracerProvider | MeterProvider] = field(default_factory=list)
 
     @contextmanager
@@ -129,7 +130,8 @@ class Telemetry:
         used = _difference(before, after)
         if used.calls:
             whose = {TENANT: task.tenant, PATTERN: task.pattern, MODEL: model}
-            self.cost.add(used.cost_usd, whose)
+            user = task.user if task.user and self.names_user(task.tenant, task.user) else ""
+            self.cost.add(used.cost_usd, whose | {USER: user})
             self.cached_tokens.add(used.cached_tokens, whose)
             span.set_attributes(
                 {

@@ -62,6 +62,7 @@ def limited(runtime: Runtime[GenerateSettings], catalogue: Catalogue) -> Limited
     """The limits of limits.yaml, and the endpoint that says what is used of them."""
     limits = load_limits(runtime.stack.limits, [model.name for model in catalogue.models])
     limiter = RedisLimiter(runtime.redis, limits.batch, limits.reserve_s, 2 * runtime.settings.ledger_ttl_s)
+    runtime.telemetry.names_user = limits.names
     runtime.when_started(UsageDesk(limits, limiter).announce)
     return Unlimited() if limits.none else Limited(limits, limiter, runtime.telemetry.met_limit)
 

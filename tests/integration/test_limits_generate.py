@@ -1,10 +1,11 @@
 """Generate under limits: a scripted endpoint, real Redis and NATS. Nothing is called that the limits do not allow."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from in_process import Core, GenerateSettings, eventually
@@ -17,11 +18,13 @@ from contracts.job import Lane
 from contracts.steps import Generate
 from contracts.subjects import WORK
 from contracts.task import Task
+from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.adapters.limits import RedisLimiter, Used
 from services.generate_gpu.adapters.usage import UsageDesk
+from services.generate_gpu.domain.breaker import Permit, Told
 from services.generate_gpu.domain.completion import Engine
-from services.generate_gpu.domain.limits import NANO, Shard, Spent
+from services.generate_gpu.domain.limits import NANO, Ask, Shard, Spent
 from services.generate_gpu.domain.permits import Limited, Unlimited
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.engines.openai import OpenAI
@@ -256,7 +259,7 @@ async def test_an_answer_without_a_text_has_cost_all_the_same(scene: Scene) -> N
 class Mute(RedisLimiter):
     """A Redis that goes away before the calls are settled."""
 
-    async def settle(self, shard: Shard, spent: Sequence[Spent]) -> None:
+    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: int = 0, taken_at: float = 0.0) -> None:
         raise Retryable("gone")
 
 
@@ -286,6 +289,29 @@ async def test_a_repair_is_a_call_of_its_own(scene: Scene) -> None:
     assert done.answer is not None
     assert done.answer.data == {"total": 3}
     assert scene.model.calls() == 2
+
+
+async def test_a_further_call_of_an_item_leaves_its_shard_in_line(scene: Scene) -> None:
+    counter, limit = scene.limiter, list(Limits.model_validate({"tenants": {"acme": {"rpm": 2}}}).of_tenant("acme"))
+    night = Shard("night", limit, batch=False)
+    await counter.take(night, [Ask(n, 0, 0) for n in range(4)])
+    await counter.take(night, [Ask(0, 0, 0)], line="night/0")
+    await counter.take(night, [Ask(0, 0, 0, patience_s=0)], line="night/0")
+    assert (await counter.look(limit)).scopes[0].interactive == 2
+
+
+async def test_room_that_was_not_used_is_given_back(scene: Scene) -> None:
+    scene.limit(rpm=10, rpd=10, tpm=100_000)
+    scene.fallback = ("spare",)
+    workshop = scene.replica()
+    breakers = RedisBreakers(scene.redis)
+    large = workshop.catalogue.get("large")
+    for _ in range(3):
+        await breakers.tell(large, cast("Permit", await breakers.ask(large)), Told("failed", why="503"))
+    with pytest.raises(Later, match="waits for the model 'large'"):
+        await scene.run(shard(item(0), item(1), lane="batch"), dataclasses.replace(workshop, breakers=breakers))
+    used = await scene.used()
+    assert (used.requests, used.today, used.tokens) == (0, 0, 0)
 
 
 async def test_a_backup_is_called_within_its_own_limits(scene: Scene) -> None:

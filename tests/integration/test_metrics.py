@@ -18,6 +18,7 @@ NAME = re.compile(r"\b(?:penstock|messaging|gen_ai|target)_[A-Za-z_]+")
 
 EVERYTHING = """
 import sys, urllib.request
+import msgspec
 from contracts.item import Answer, Item, Usage, Verdict
 from contracts.task import Tally, Task
 from shared import telemetry
@@ -25,9 +26,11 @@ port = int(sys.argv[1])
 found = telemetry.start("route", "", "replica", port)
 item = Item(n=0)
 done = Item(n=0, answer=Answer("x"), verdict=Verdict("grounding", True), usage=Usage(10, 5, 2, 1, 0.1))
-task = Task("t/j/0", "t", "j", "rag", [item], [], "t/j", 0)
+task = Task("t/j/0", "t", "j", "rag", [item], [], "t/j", 0, user="ann")
+found.names_user = lambda tenant, user: (tenant, user) == ("t", "ann")
 with found.step(task, "generate") as span:
     found.used(span, task, "m", [item], [done])
+    found.used(span, msgspec.structs.replace(task, user="unnamed"), "m", [item], [done])
     found.learnt(task, [item], [done])
 found.ended(task, Tally(1, 1, Usage(), {"upstream": 1}))
 found.queue_seconds.record(1, {telemetry.LANE: "batch"})
@@ -121,6 +124,12 @@ def test_what_is_asked_for_is_exported(exported: str, name: str) -> None:
     for metric, selector in re.findall(r"(\w+)\{([^}]*)\}", expression):
         if metric in known:
             assert set(re.findall(r"(\w+)\s*(?:=|!=|=~|!~)\s*\"", selector)) <= known[metric]
+
+
+def test_what_a_user_costs_is_told_of_those_who_are_named(exported: str) -> None:
+    cost = [line for line in exported.splitlines() if line.startswith("penstock_cost_USD_total{")]
+    assert sum('penstock_user="ann"' in line for line in cost) == 1
+    assert not any("unnamed" in line for line in cost)
 
 
 def test_every_alert_has_its_place_in_the_runbook() -> None:

@@ -224,7 +224,7 @@ local function take()
     release(KEYS[i])
     scopes[i] = read(KEYS[i])
     scopes[i].bound = bound
-    scopes[i].ahead_requests, scopes[i].ahead_tokens = ahead(KEYS[i], request.lane, request.id)
+    scopes[i].ahead_requests, scopes[i].ahead_tokens = ahead(KEYS[i], request.lane, request.line)
   end
   local sums = {requests = 0, tokens = 0, nano = 0}
   local granted, over, left = {}, {}, {}
@@ -256,9 +256,9 @@ local function take()
     if #granted > 0 then reserve(scope, granted) end
     if queues[scope.key] then
       local due = now + math.min(first.wait, request.longest_s)
-      queue(scope.key, request.lane, request.id, patient, tokens, due)
+      queue(scope.key, request.lane, request.line, patient, tokens, due)
     else
-      leave(scope.key, request.lane, request.id)
+      leave(scope.key, request.lane, request.line)
     end
   end
   local numbers_granted = {}
@@ -269,8 +269,16 @@ local function take()
   }
 end
 
--- What calls have really used, so far and in all: a second time changes nothing.
+-- What calls have really used, so far and in all: a second time changes nothing. Room that nobody used is given back.
 local function settle()
+  for i, bound in ipairs(request.bounds) do
+    if request.unused > 0 and bound.rpm >= 0 and request.taken_at > second - SLOTS then
+      redis.call('HINCRBY', KEYS[i], 'r' .. request.taken_at, 0 - request.unused)
+    end
+    if request.unused > 0 and bound.rpd >= 0 and math.floor(request.taken_at / 86400) == day then
+      redis.call('HINCRBY', KEYS[i], 'c' .. day, 0 - request.unused)
+    end
+  end
   local charged_key = KEYS[#request.bounds + 1]
   for _, spent in ipairs(request.spent) do
     local id = request.id .. '/' .. spent.n

@@ -40,6 +40,7 @@ class _Request(Struct, frozen=True):
 
 class _Take(_Request, frozen=True):
     id: str
+    line: str
     lane: Literal["interactive", "batch"]
     share: float
     longest_s: float
@@ -51,6 +52,8 @@ class _Take(_Request, frozen=True):
 class _Settle(_Request, frozen=True):
     id: str
     keep_s: int
+    unused: int
+    taken_at: int
     spent: list[Spent]
     bounds: list[Bound]
 
@@ -91,10 +94,11 @@ class RedisLimiter(Limiter):
         self._window_s = window_s
         self._script = redis.register_script(_SCRIPT)
 
-    async def take(self, shard: Shard, asks: Sequence[Ask]) -> Taken:
+    async def take(self, shard: Shard, asks: Sequence[Ask], line: str = "") -> Taken:
         request = _Take(
             window_s=self._window_s,
             id=shard.id,
+            line=line or shard.id,
             lane="batch" if shard.batch else "interactive",
             share=self._rules.share,
             longest_s=LONGEST_S,
@@ -104,9 +108,15 @@ class RedisLimiter(Limiter):
         )
         return await self._run("take", _keys(shard.scopes), request, Taken)
 
-    async def settle(self, shard: Shard, spent: Sequence[Spent]) -> None:
+    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: int = 0, taken_at: float = 0.0) -> None:
         request = _Settle(
-            self._window_s, shard.id, self._keep_s, list(spent), [_bound(scope) for scope in shard.scopes]
+            window_s=self._window_s,
+            id=shard.id,
+            keep_s=self._keep_s,
+            unused=unused,
+            taken_at=int(taken_at),
+            spent=list(spent),
+            bounds=[_bound(scope) for scope in shard.scopes],
         )
         await self._run("settle", [*_keys(shard.scopes), f"{{limits}}:charged:{shard.id}"], request, list[None])
 

@@ -82,12 +82,13 @@ class Shard:
 class Limiter(Protocol):
     """Counts for all replicas together. Raises Retryable where the store does not answer."""
 
-    async def take(self, shard: Shard, asks: Sequence[Ask]) -> Taken:
+    async def take(self, shard: Shard, asks: Sequence[Ask], line: str = "") -> Taken:
         """Room for as many of the asks as fit, the first ones first. The others wait in line, where that takes no
-        longer than they have patience."""
+        longer than they have patience: in the shard's place, or in one of their own, by the name of `line`."""
 
-    async def settle(self, shard: Shard, spent: Sequence[Spent]) -> None:
-        """Let what was really used take the place of what was reserved; a second time changes nothing."""
+    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: int = 0, taken_at: float = 0.0) -> None:
+        """Let what was really used take the place of what was reserved; a second time changes nothing. Gives back
+        `unused` calls that were granted at `taken_at` (unix seconds, Redis's) and not made."""
 
 
 def most(request: CompletionRequest, model: Model) -> tuple[int, int]:

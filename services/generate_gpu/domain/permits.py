@@ -96,19 +96,21 @@ class Permits:
     model: Model
     _granted: set[int] = field(default_factory=set)
     _refused: dict[int, PenstockError] = field(default_factory=dict)
+    _taken_at: float = 0.0
     _backups: "dict[str, Permits | None]" = field(default_factory=dict)
     _deadlines: dict[int, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._deadlines = {item.n: item.deadline for item in self.task.items}
 
-    async def ask(self, requests: Mapping[int, CompletionRequest]) -> None:
-        """One round trip for the first calls of these items, by their numbers. Raises Retryable."""
+    async def ask(self, requests: Mapping[int, CompletionRequest], line: str = "") -> None:
+        """One round trip for calls of these items, by their numbers. Raises Retryable."""
         if not requests:
             return
         counts = self.shard.counts_tokens
         asks = await asyncio.to_thread(self._asks, requests) if counts else self._asks(requests)
-        taken = await self.rules.limiter.take(self.shard, asks)
+        taken = await self.rules.limiter.take(self.shard, asks, line)
+        self._taken_at = taken.now
         self._granted.update(taken.granted)
         self._refused.update(self._refusals(asks, taken))
 
@@ -133,7 +135,7 @@ class Permits:
 
     async def _use(self, n: int, request: CompletionRequest) -> None:
         if n not in self._granted and n not in self._refused:  # a further call, such as a repair
-            await self.ask({n: request})
+            await self.ask({n: request}, line=f"{self.shard.id}/{n}")
         self._granted.discard(n)
         if n in self._refused:
             raise self._refused.pop(n)
@@ -157,10 +159,13 @@ class Permits:
         """What the items' calls have used, those of earlier deliveries included. What cannot be said now is said at a
         redelivery; until then it is held."""
         await asyncio.gather(*(backup.settle(used) for backup in self._backups.values() if backup is not None))
-        if not self.shard.counts_tokens or not used:
+        unused = len(self._granted)  # a model that was not called after all, as its breaker is open
+        self._granted.clear()
+        sums = [spent(n, usage) for n, usage in used.items()] if self.shard.counts_tokens else []
+        if not sums and not unused:
             return
         try:
-            await self.rules.limiter.settle(self.shard, [spent(n, usage) for n, usage in used.items()])
+            await self.rules.limiter.settle(self.shard, sums, unused, self._taken_at)
         except Retryable as error:
             log.warning("what %s has used is not counted: %s", self.shard.id, error)
 
