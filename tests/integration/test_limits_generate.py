@@ -372,7 +372,11 @@ async def test_a_night_of_batch_work_waits_in_the_queue_while_a_person_is_answer
         assert (night.succeeded, night.failed) == (30, 0)
         assert model.calls() == 31
     assert await core.dead() == []
-    assert await core.count(WORK.name) == 0
+
+    async def settled() -> bool:
+        return await core.count(WORK.name) == 0
+
+    await eventually(settled)
 
 
 class _Nobody:
