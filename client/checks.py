@@ -30,7 +30,10 @@ MODEL_FILES = {"model.onnx": 1_000_000, "tokenizer.json": 10_000}  # name and le
 
 def machine(data: Path) -> list[Check]:
     """What must be there before a stack can start."""
-    return [_python(), _binary("nats-server"), _binary("redis-server"), _encoder(), _ports(), _sockets(), _disk(data)]
+    here = [_python(), _encoder(), _disk(data)]
+    if from_environment("PENSTOCK_NATS_URL"):
+        return here  # the servers run elsewhere
+    return [*here, _binary("nats-server"), _binary("redis-server"), _ports(), _sockets()]
 
 
 async def stack(data: Path) -> AsyncIterator[Check]:

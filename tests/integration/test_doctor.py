@@ -10,6 +10,7 @@ import pytest
 from servers import free_port, start_nats, start_redis
 
 from client import servers
+from client.cli.main import run
 from client.client import Penstock
 from client.servers import Check, model_endpoint, nats_server, opensearch_server, qdrant_server, redis_server
 from client.stack import down, up
@@ -158,3 +159,17 @@ async def test_a_key_that_is_not_set() -> None:
     keyed = Model(name="large", engine="openai", base_url="http://127.0.0.1:1", id="x", api_key_env="NO_SUCH_KEY")
     is_one_line(found := await model_endpoint(keyed), "model large", "NO_SUCH_KEY")
     assert found.todo == "export NO_SUCH_KEY=…"
+
+
+async def test_servers_elsewhere_are_checked_where_the_environment_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nats").write_text(f"nats://me:secret@127.0.0.1:{free_port()}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PENSTOCK_NATS_URL_FILE", str(tmp_path / "nats"))
+    monkeypatch.setenv("PENSTOCK_RETRIEVE_WORDS", "opensearch")
+    monkeypatch.setenv("PENSTOCK_RETRIEVE_OPENSEARCH_URL", f"http://127.0.0.1:{free_port()}")
+    assert await asyncio.to_thread(run, ["doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["checks"]
+    assert {check["name"] for check in found} == {"Python", "encoder", "disk", "NATS", "OpenSearch"}
+    assert {check["name"] for check in found if not check["ok"]} >= {"NATS", "OpenSearch"}
