@@ -160,6 +160,15 @@ class TokenLogprob(Struct, frozen=True, omit_defaults=True):
     top: dict[str, float] = field(default_factory=dict)  # the likeliest tokens in its place
 
 
+class Cached(Struct, frozen=True, omit_defaults=True):
+    """That an answer was made for an earlier question, and kept."""
+
+    kind: Literal["exact", "semantic"]
+    age_s: float  # since it was made
+    similarity: float = 1.0  # cosine of the two questions
+    question: str = ""  # the earlier one, where it is not the same
+
+
 class Answer(Struct, frozen=True, omit_defaults=True):
     """What the user gets."""
 
@@ -175,6 +184,7 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     escalate: bool = False  # it answers nothing: a person should look at the question
     tool_calls: list[ToolCall] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    cached: Cached | None = None  # set where no model was asked this time
 
 
 class Timing(Struct, frozen=True, omit_defaults=True):
@@ -238,6 +248,17 @@ class IndexedDocument(Struct, frozen=True, omit_defaults=True):
     unchanged: bool = False
 
 
+class Keep(Struct, frozen=True, omit_defaults=True):
+    """Under what an item's answer may be kept, once it is known and has passed its check."""
+
+    key: str  # hash of the scope and the question
+    scope: str  # hash of all but the question that shapes an answer: slip, prompt, model, filters, variables
+    version: str  # of the tenant's library when its passages were looked for
+    prompt: str = ""  # name@version that the answer must have been made with
+    found: str = ""  # hash of the passages that were found
+    vector: bytes = b""  # of the question, float16, where near questions may share the answer
+
+
 class Item(Struct, frozen=True, omit_defaults=True):
     """The unit of work. Steps return changed copies (`msgspec.structs.replace`)."""
 
@@ -260,6 +281,7 @@ class Item(Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
     usage: Usage = Usage()
     session: Usage | None = None  # what all turns of its session have used, this one included
+    keep: Keep | None = None
 
     @property
     def question(self) -> str:
@@ -268,3 +290,8 @@ class Item(Struct, frozen=True, omit_defaults=True):
     @property
     def alive(self) -> bool:
         return self.failure is None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it takes further steps: one that failed does not, nor one whose answer was kept from before."""
+        return self.failure is None and (self.answer is None or self.answer.cached is None)

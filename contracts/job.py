@@ -7,6 +7,7 @@ from msgspec import Raw, Struct, field
 from contracts.item import Answer, Failure, IndexedDocument, Tool, Usage, Verdict
 
 Lane = Literal["interactive", "batch"]
+CacheMode = Literal["", "off", "exact", "semantic"]
 LANES: tuple[Lane, Lane] = ("interactive", "batch")
 
 
@@ -30,6 +31,7 @@ class Options(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     when_refused: Literal["answer", "fail"] = "answer"  # how "the documents do not say" counts
     when_ungrounded: Literal["mark", "fail"] = "fail"
     stream: bool | None = None  # publish tokens; by default where the job has one item
+    cache: CacheMode = ""  # which kept answers will do; empty: as the services are set
 
 
 class Job(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -42,6 +42,7 @@ class Retrieve(Step, frozen=True):
 
     service: ClassVar[str] = "retrieve"
     top: int = 30
+    cache: str = ""  # set by route: prompt and hash of what else shapes answers; empty: they are not kept
 
 
 class Rerank(Step, frozen=True):

@@ -137,7 +137,7 @@ class Asker:
             {
                 "job": job,
                 "items": [{"question": question}],
-                "options": Options(model="noop", when_ungrounded="mark"),
+                "options": Options(model="noop", when_ungrounded="mark", cache="off"),
             }
         )
         self._arrived[job] = asyncio.get_running_loop().create_future()

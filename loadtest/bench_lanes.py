@@ -29,7 +29,7 @@ from loadtest.hops import percentile
 from loadtest.visits import BATCH
 from shared.errors import PenstockError
 
-OPTIONS = Options(model="noop", when_ungrounded="mark")
+OPTIONS = Options(model="noop", when_ungrounded="mark", cache="off")
 
 screen = Console(stderr=True)
 tables = Console(width=None if sys.stdout.isatty() else 120)

@@ -41,7 +41,9 @@ class Session:
     def __init__(self, given: Namespace) -> None:
         self.bridge = Bridge()
         self.penstock = self.bridge.call(connect(address(None, "", given.tenant), given.tenant))
-        self.plan = Plan(given.pattern, Options(model=given.model, when_ungrounded="mark"), given.batch_items)
+        self.plan = Plan(
+            given.pattern, Options(model=given.model, when_ungrounded="mark", cache="off"), given.batch_items
+        )
 
     @classmethod
     def of(cls, environment: Environment) -> "Session":

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class Audit:
             passages=sum(len(item.passages) for item in after),
             truncated=sum(truncated(item) for item in after) if name == "render" else 0,
             replica=self.replica,
+            details=kept_answers(items, after),
             ttft_ms=ttft,
             engine_queue_ms=waited,
             prefill_ms=prefill,
@@ -131,6 +133,16 @@ def by_model(asked: str, before: list[Item], after: list[Item]) -> list[tuple[st
         some[0].append(was)
         some[1].append(now)
     return [(name, *some) for name, some in groups.items()]
+
+
+def kept_answers(before: list[Item], after: list[Item]) -> dict[str, str]:
+    """How many items got an answer that was kept from before, by kind; nothing where none did."""
+    kinds = Counter(
+        item.answer.cached.kind
+        for was, item in zip(before, after, strict=False)
+        if was.answer is None and item.answer is not None and item.answer.cached is not None
+    )
+    return {"cached": ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))} if kinds else {}
 
 
 def firsts(task: Task, items: list[Item]) -> list[float]:

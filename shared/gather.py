@@ -37,7 +37,7 @@ def merged(parked: Parked, children: Sequence[Arrival]) -> Task:
     for child in (item for arrival in children for item in arrival.items):
         by_item[child.n].append(child)
     join = _as_parts if parked.merge == "parts" else _as_items
-    items = [join(item, by_item[item.n]) if item.alive else item for item in parked.task.items]
+    items = [join(item, by_item[item.n]) if item.at_work else item for item in parked.task.items]
     spent_s = parked.task.spent_s + sum(arrival.spent_s for arrival in children)
     return msgspec.structs.replace(parked.task, items=items, spent_s=spent_s)
 

@@ -81,7 +81,7 @@ class Hops:
 
     async def go_on(self, task: Task, headers: dict[str, str]) -> None:
         """To the next service, or, where nothing is left to do or nobody left to do it for, to the group."""
-        if task.steps and any(item.alive for item in task.items):
+        if task.steps and any(item.at_work for item in task.items):
             await self.forward(task, headers)
         else:
             await self.arrive(task, headers)

@@ -49,7 +49,7 @@ def total(items: Sequence[Item]) -> Usage:
 def fail(items: Sequence[Item], code: FailureCode, reason: str, service: str) -> list[Item]:
     """The living ones fail for this reason; those that failed before keep theirs."""
     failure = Failure(code=code, reason=reason, service=service)
-    return [msgspec.structs.replace(item, failure=failure) if item.alive else item for item in items]
+    return [msgspec.structs.replace(item, failure=failure) if item.at_work else item for item in items]
 
 
 def fail_expired(items: Sequence[Item], now: float, service: str) -> list[Item]:
@@ -57,7 +57,7 @@ def fail_expired(items: Sequence[Item], now: float, service: str) -> list[Item]:
     if all(item.deadline is None or now < item.deadline for item in items):
         return list(items)
     failure = Failure("deadline_exceeded", "deadline exceeded: no answer within the item's deadline_s", service)
-    late = [item.alive and item.deadline is not None and now >= item.deadline for item in items]
+    late = [item.at_work and item.deadline is not None and now >= item.deadline for item in items]
     return [
         msgspec.structs.replace(item, failure=failure) if is_late else item
         for item, is_late in zip(items, late, strict=True)
@@ -67,4 +67,4 @@ def fail_expired(items: Sequence[Item], now: float, service: str) -> list[Item]:
 def merge_back(items: Sequence[Item], living: Sequence[Item]) -> list[Item]:
     """Put the handled items back in the places of the living ones."""
     handled = iter(living)
-    return [next(handled) if item.alive else item for item in items]
+    return [next(handled) if item.at_work else item for item in items]

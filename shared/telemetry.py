@@ -53,6 +53,8 @@ SCOPE = "penstock.limit.scope"  # tenant, user, model
 LIMIT = "penstock.limit"  # rpm, tpm, rpd, usd_day, usd_month
 CHECK = "penstock.check"
 PASSED = "penstock.passed"
+CACHE = "penstock.cache.name"  # answer, retrieval, embedding, passage
+RESULT = "penstock.cache.result"  # hit, miss; of an answer: exact, semantic, checked, miss, changed, guarded
 ERROR = "error.type"
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
@@ -86,6 +88,7 @@ class Telemetry:
     retries: Counter
     dead_letters: Counter
     limited: Counter
+    lookups: Counter
     queue_depths: dict[tuple[str, str], int]  # by service and lane; what is in it is observed as a gauge
     breakers: dict[str, int]  # by model, 1: it is left alone; observed as a gauge
     names_user: Callable[[str, str], bool] = lambda tenant, user: False  # of a tenant: a series of its own for its cost
@@ -166,6 +169,10 @@ class Telemetry:
         """Count items that have to wait for a limit, or that it refuses; those that wait are counted each time."""
         self.limited.add(items, {TENANT: tenant, SCOPE: scope, LIMIT: limit, OUTCOME: outcome})
 
+    def looked_up(self, cache: str, result: str, times: int = 1, /) -> None:
+        """Count what a cache was asked for."""
+        self.lookups.add(times, {CACHE: cache, RESULT: result})
+
     def ended(self, task: Task, counts: Tally) -> None:
         """Count the items of a job that has its report."""
         whose = {TENANT: task.tenant, PATTERN: task.pattern}
@@ -239,6 +246,7 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
         retries=meter.create_counter("penstock.retries", "{task}", "tasks that are to come again"),
         dead_letters=meter.create_counter("penstock.dead_letters", "{task}", "tasks given up"),
         limited=meter.create_counter("penstock.limited", "{item}", "items that met a limit, by what became of them"),
+        lookups=meter.create_counter("penstock.cache.lookups", "{lookup}", "what caches were asked for"),
         queue_depths=depths,
         breakers=breakers,
         _providers=[tracers, meters],

@@ -143,7 +143,7 @@ class Worker:
         """Take the steps that belong to this service, one after the other, then pass the task on."""
         while task.steps and task.steps[0].service == self.service:
             task = self._drop_late(task)
-            if task.items and not any(item.alive for item in task.items):
+            if task.items and not any(item.at_work for item in task.items):
                 break
             began = time.perf_counter()
             outcome = await self._take(task, delivery)
@@ -174,7 +174,7 @@ class Worker:
         handler = self._handlers.get(type(step))
         if handler is None:
             raise Poison(f"{self.service} has no handler for the step {type(step).__name__}")
-        living = [item for item in task.items if item.alive]
+        living = [item for item in task.items if item.at_work]
         async with self.audit.step(task, step, delivery, living) as record:
             try:
                 with TURNS.served(task.lane):

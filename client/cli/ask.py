@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.live import Live
@@ -13,9 +13,10 @@ from client.cli.options import Data, Json, NatsUrl, Tenant
 from client.cli.screen import Screen, money, seconds, table
 from client.cli.session import talk
 from client.client import Penstock
+from client.errors import UsageError
 from client.submission import new_job_id
-from contracts.item import Answer, Usage
-from contracts.job import ItemResult, Options, TokenDelta
+from contracts.item import Answer, Cached, Usage
+from contracts.job import CacheMode, ItemResult, Options, TokenDelta
 
 app = typer.Typer()
 
@@ -34,6 +35,7 @@ def command(
     model: Annotated[str, typer.Option("--model", help="A name of models.yaml.")] = "",
     passages: Annotated[int, typer.Option("--passages", min=1, max=30, help="How many passages the model sees.")] = 5,
     user: Annotated[str, typer.Option("--user", help="Who of the tenant's people asks, for limits by user.")] = "",
+    cache: Annotated[str, typer.Option("--cache", help="Which kept answers will do: off, exact, semantic.")] = "",
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait for the answer.")] = 120.0,
     data: Data = None,
     nats_url: NatsUrl = "",
@@ -42,7 +44,7 @@ def command(
 ) -> None:
     """Ask one question. The answer is shown as it is made, then its quotes. Exits with 1 where there is no answer."""
     screen = Screen(json)
-    options = Options(model=model, passages=passages, session=session)
+    options = Options(model=model, passages=passages, session=session, cache=cache_mode(cache))
 
     async def body(penstock: Penstock) -> ItemResult:
         return await ask(penstock, screen, question, pattern, options, timeout, user)
@@ -50,6 +52,14 @@ def command(
     result = talk(data, nats_url, tenant, body)
     screen.document(result)
     raise typer.Exit(1 if result.failure else 0)
+
+
+def cache_mode(given: str) -> CacheMode:
+    """Raises UsageError for what is none."""
+    for mode in get_args(CacheMode):
+        if given == mode:
+            return cast(CacheMode, mode)
+    raise UsageError(f"--cache: expected off, exact or semantic, got {given!r}")
 
 
 async def ask(
@@ -92,7 +102,8 @@ class Draft:
     def add(self, delta: TokenDelta) -> None:
         if self.first is None:
             self.first = time.monotonic() - self._started
-        self._text = self._text + delta.text if delta.attempt == self._attempt else delta.text
+        goes_on = delta.attempt == self._attempt and delta.index > 0
+        self._text = self._text + delta.text if goes_on else delta.text
         self._attempt = delta.attempt
         self.show(self._text)
 
@@ -106,6 +117,8 @@ def show(screen: Screen, result: ItemResult, took_s: float, first_s: float | Non
         _show_quotes(screen, result.answer)
         if note := rung(result.answer) or MODES.get(result.answer.mode):
             screen.say(note, "yellow")
+        if result.answer.cached:
+            screen.say(kept(result.answer.cached), "yellow")
         if result.verdict and not result.verdict.passed:
             screen.say(f"{result.verdict.check}: not passed: {'; '.join(result.verdict.findings)}", "yellow")
     first = f" (first words after {seconds(first_s)})" if first_s is not None else ""
@@ -135,6 +148,12 @@ def _show_quotes(screen: Screen, answer: Answer) -> None:
         for quote in answer.quotes
     ]
     screen.out.print(table("Quotes", ("quote", "document", "clause", "page"), rows, right=("page",)))
+
+
+def kept(cached: Cached) -> str:
+    """Where an answer comes from that was not made for this question."""
+    earlier = f" to {cached.question!r}, similarity {cached.similarity:.2f}" if cached.question else ""
+    return f"kept from {seconds(cached.age_s)} ago: the answer{earlier}; no model was asked"
 
 
 def usage(used: Usage) -> str:

@@ -66,7 +66,7 @@ COMMANDS = (
     Command("dead", "Dead letters: list, show, redrive.", group=True),
     Command("tenant", "Tenants and their users: add, rotate, remove, list.", group=True),
     Command("reindex", "Fill search engines anew, or others, while questions go on."),
-    Command("eval", "Measure retrieval and reader on data sets.", module="client.eval", group=True),
+    Command("eval", "Measure retrieval, reader and the answer cache on data sets.", module="client.eval", group=True),
     Command("demo", "The tour: a library, a question, a batch of 127 of which 12 fail."),
     Command("doctor", "Check this machine and the stack, and say what to do."),
 )

@@ -47,6 +47,14 @@ def read_queries(path: Path, judged: Qrels, limit: int | None = None) -> list[Qu
     return [queries[name] for name in ids]
 
 
+def read_queries_with_answers(path: Path) -> list[QueryRow]:
+    """The queries whose answers the set knows. Raises UsageError where there are none."""
+    found = [row for row in _rows(path, QueryRow, "a query") if row.answers]
+    if not found:
+        raise UsageError(f"{path}: none of its queries has answers")
+    return found
+
+
 def read_qrels(path: Path) -> Qrels:
     """The relevant passages of each query, with their grades."""
     judged: Qrels = {}

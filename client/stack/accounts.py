@@ -36,6 +36,7 @@ _PUBLISHED_BY = {
     "ingest": ("documents.>", "$O.library.>", *_UPLOADS),
     "route": ("asks.*.*", "warm.*", f"{api('*')}.STREAM.PURGE.RESULTS", *_UPLOADS),
     "generate": ("tokens.>", "$KV.replicas.*"),
+    "retrieve": ("tokens.>",),
 }
 _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
 _SUBSCRIBED_BY = {

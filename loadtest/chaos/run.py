@@ -121,7 +121,7 @@ class _Run:
     async def _submit(self) -> None:
         count = self.settings.items
         items = [Input(question=f"{QUESTIONS[n % len(QUESTIONS)]} (item-{n})", id=f"item-{n}") for n in range(count)]
-        options = Options(model="chaotic", when_ungrounded="mark")
+        options = Options(model="chaotic", when_ungrounded="mark", cache="off")
         await self.penstock.submit("rag", items, options, JOB, lane="batch")
 
     async def _torment(self, saboteur: Saboteur) -> None:

@@ -6,17 +6,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
+from contracts.item import Item
 from contracts.steps import Index, Retrieve
+from contracts.task import Task
 from services.retrieve.adapters.engines import FOLDER, open_search
 from services.retrieve.adapters.erasure import Erasure, compact
 from services.retrieve.adapters.log import DocumentLog
+from services.retrieve.adapters.lookup import Lookup
+from services.retrieve.adapters.near import Near
 from services.retrieve.adapters.orders import Orders
 from services.retrieve.adapters.reindex import Reindexer
 from services.retrieve.adapters.replay import replay
 from services.retrieve.adapters.search import Search
 from services.retrieve.config import RetrieveSettings
+from services.retrieve.domain.policy import mode_for
 from services.retrieve.domain.ports import Log
-from services.retrieve.handlers import index, retrieve
+from services.retrieve.handlers import answer_or_retrieve, index, retrieve
+from shared.answers import RedisAnswers
 from shared.errors import Retryable
 from shared.service import Runtime, main, service
 
@@ -33,14 +39,24 @@ PAUSE_S = 5.0
 async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
     """Open the index, take the steps, and follow the log of documents in the background."""
     library = DocumentLog(runtime.bus)
-    async with open_search(runtime.settings, runtime.stack.data, runtime.stack.tls) as search:
+    settings, note = runtime.settings, runtime.telemetry.looked_up
+    async with open_search(settings, runtime.stack.data, runtime.stack.tls, note) as search:
         batch = asyncio.Semaphore(BATCH_AT_ONCE)
-        runtime.on(
-            Retrieve,
-            lambda task, step: retrieve(
-                task.items, step, search.finder, tenant=task.tenant, batch=batch if task.lane == "batch" else None
-            ),
-        )
+        answers = RedisAnswers(runtime.redis)
+        lookup = Lookup(
+            answers, Near(answers), search.remembering, search.questions, runtime.bus.nc, settings.cache_ttl_s,
+            settings.cache_similarity, note,
+        )  # fmt: skip
+
+        async def find(task: Task, step: Retrieve) -> list[Item]:
+            gate = batch if task.lane == "batch" else None
+            mode = mode_for(task.tenant, task.pattern, task.options, settings.cache, settings.cache_for)
+            if mode != "off" and step.cache:
+                return await answer_or_retrieve(task, step, mode, search.remembering, lookup, gate)
+            finder = search.finder if task.options.cache == "off" else search.remembering
+            return await retrieve(task.items, step, finder, tenant=task.tenant, batch=gate)
+
+        runtime.on(Retrieve, find)
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
         erasure = Erasure(runtime.bus, library, search, runtime.replica)
         runtime.when_started(lambda _: erasure.listen())

@@ -4,6 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from services.retrieve.domain.policy import Mode
+from shared.answers import KEPT_S
 from shared.settings import ServiceSettings
 
 VectorsIn = Literal["edge", "qdrant"]
@@ -26,3 +28,9 @@ class RetrieveSettings(ServiceSettings):
     engine_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     index_name: str = "penstock"  # alias in Qdrant and OpenSearch
     encoder_threads: int = 2
+    cache: Mode = "exact"  # which kept answers jobs get that do not say
+    cache_for: dict[str, Mode] = Field(
+        default_factory=dict
+    )  # the same by tenant, or by <tenant>/<pattern>: {"acme": "semantic"}
+    cache_ttl_s: float = Field(default=24 * 3600.0, gt=0, le=KEPT_S)
+    cache_similarity: float = Field(default=0.9, ge=0.5, le=1.0)  # least cosine of questions that share an answer

@@ -9,8 +9,11 @@ from msgspec.structs import replace
 from contracts.documents import Document
 from contracts.item import Failure, FailureCode, Item, Passage
 from contracts.steps import Retrieve
-from services.retrieve.domain.ports import Library
+from contracts.task import Task
+from services.retrieve.domain.policy import Mode
+from services.retrieve.domain.ports import Library, Look
 from shared.errors import Poison
+from shared.results import merge_back
 from shared.turns import TURNS
 
 SERVICE = "retrieve"
@@ -28,6 +31,24 @@ class Indexes(Protocol):
     """Makes documents of one tenant findable."""
 
     async def put_all(self, tenant: str, documents: Sequence[Document]) -> list[bool]: ...
+
+
+class Remembers(Protocol):
+    """Finds answers that were given before, and says whether they still stand."""
+
+    async def look(self, task: Task, step: Retrieve, mode: Mode) -> list[Look]: ...
+
+    async def settle(self, task: Task, looks: Sequence[Look], items: Sequence[Item]) -> list[Item]: ...
+
+
+async def answer_or_retrieve(
+    task: Task, step: Retrieve, mode: Mode, finder: Finds, remembers: Remembers, batch: asyncio.Semaphore | None = None
+) -> list[Item]:
+    """Give the items that were asked before their answers, and the others passages."""
+    looks = await remembers.look(task, step, mode)
+    items = [look.item for look in looks]
+    found = await retrieve([item for item in items if item.at_work], step, finder, tenant=task.tenant, batch=batch)
+    return await remembers.settle(task, looks, merge_back(items, found))
 
 
 async def retrieve(

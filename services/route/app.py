@@ -21,6 +21,7 @@ from services.route.adapters.reports import Reports
 from services.route.adapters.rollout import Rollout
 from services.route.adapters.windows import Windows
 from services.route.config import RouteSettings
+from services.route.domain.caching import keeping
 from services.route.domain.gate import experts_of
 from services.route.domain.patterns import load_patterns
 from services.route.domain.prompts import FOLDER, load_prompts
@@ -32,8 +33,8 @@ from shared.service import Runtime, main, service
 @asynccontextmanager
 async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     settings = runtime.settings
-    catalogue = load_catalogue(runtime.stack.models)
-    patterns, prompts = load_patterns(experts_of(catalogue)), load_prompts(settings.prompts or FOLDER)
+    prompts, catalogue = load_prompts(settings.prompts or FOLDER), load_catalogue(runtime.stack.models)
+    patterns = keeping(load_patterns(experts_of(catalogue)), prompts, catalogue)
     paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
     opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
     reports = Reports(runtime.hops, runtime.cancels, paces, runtime.telemetry)

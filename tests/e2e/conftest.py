@@ -20,6 +20,7 @@ from e2e.running import CACHED, COMPLETION, PROMPT, SLOTS, Running, Script
 
 BOOKLET = Path(__file__).parents[2] / "samples" / "library" / "HMO-483 Benefits 2025.pdf"
 READY_S = 120.0
+TENANTS = ("default", "acme", "globex")
 
 MODELS = """
 models:
@@ -62,7 +63,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 environment.delenv(name)
             environment.setenv("PENSTOCK_MODELS", str(models))
             environment.setenv("PENSTOCK_GENERATE_BATCH_SLOTS", str(SLOTS))
-            info = up(data, ready_s=READY_S)
+            environment.setenv("PENSTOCK_RETRIEVE_CACHE_FOR", '{"default": "off"}')  # the same questions, other answers
+            info = up(data, ready_s=READY_S, tenants=TENANTS)
         yield Running(info, server)
     finally:
         down(data)

@@ -38,6 +38,7 @@ found.first_token_seconds.record(1, {telemetry.LANE: "batch"})
 found.met_limit("t", "tenant", "usd_day", "refused", 1)
 found.retries.add(1, {telemetry.ERROR: "upstream"})
 found.dead_letters.add(1, {telemetry.ERROR: "internal"})
+found.looked_up("answer", "exact")
 found.queue_depths["rerank", "batch"] = 3
 found.breakers["large"] = 1
 print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())

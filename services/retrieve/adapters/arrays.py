@@ -33,6 +33,13 @@ def segments(blobs: Sequence[bytes]) -> tuple[NDArray[np.int8], Index]:
     return np.frombuffer(b"".join(blobs), BYTES).reshape(-1, DIMENSIONS), starts
 
 
+def unit_segments(blob: bytes) -> Floats:
+    """Segment vectors of one blob as unit vectors, (s, 384)."""
+    values = np.frombuffer(blob, BYTES).reshape(-1, DIMENSIONS).astype(np.float32)
+    unit: Floats = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-9)
+    return unit
+
+
 def pick(wanted: NDArray[np.uint32], terms: Sequence[bytes], *columns: Sequence[bytes]) -> list[Array]:
     """For each column of counts, those of the wanted terms (ascending) in each row, 0 where a row has not got one;
     each of shape (rows, wanted)."""

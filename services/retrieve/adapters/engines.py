@@ -12,7 +12,7 @@ from services.retrieve.adapters.edge import Edge
 from services.retrieve.adapters.search import Search, opened
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.config import RetrieveSettings
-from services.retrieve.domain.ports import VectorEngine, WordEngine
+from services.retrieve.domain.ports import Note, VectorEngine, WordEngine, unnoted
 from shared.encoder import Encoder
 from shared.tls import NO_TLS, Tls, check_tls
 
@@ -26,7 +26,7 @@ FOLDER = "index"
 
 @asynccontextmanager
 async def open_search(
-    settings: RetrieveSettings, data: Path, tls: Tls = NO_TLS, *, keep: bool = True
+    settings: RetrieveSettings, data: Path, tls: Tls = NO_TLS, note: Note = unnoted, *, keep: bool = True
 ) -> AsyncIterator[Search]:
     """Open the index that the settings describe; what is embedded lies under `<data>/index/`. Unless it is to be kept,
     the engines forget everything in the end.
@@ -40,7 +40,7 @@ async def open_search(
     await check_engines(used, tls)
     vectors, words = engines(used, folder, tls, choice.edge)
     statistics = Statistics(folder / statistics_name(used))
-    async with opened(Encoder(threads=settings.encoder_threads), statistics, vectors, words) as search:
+    async with opened(Encoder(threads=settings.encoder_threads), statistics, vectors, words, note) as search:
         try:
             sweep(folder, choice)
             yield search

@@ -55,8 +55,12 @@ class _Asked:
 class Finder:
     """Finds passages for questions; any number at a time."""
 
-    def __init__(self, encoder: Encoder, view: Viewing, vectors: Vectors, words: Words, courtesy: Courtesy) -> None:
-        self._encoder = encoder
+    def __init__(
+        self, encoder: Encoder, view: Viewing, vectors: Vectors, words: Words, courtesy: Courtesy,
+        encode: Callable[[str, str], QueryVectors] | None = None,
+    ) -> None:  # fmt: skip
+        """`encode`: tenant and question to vectors, where it is not the encoder itself that is asked."""
+        self._encode = encode or (lambda _, question: encoder.encode_query(question))
         self._view = view
         self._vectors = vectors
         self._words = words
@@ -88,7 +92,7 @@ class Finder:
     async def _ask(self, tenant: str, question: str, weighed: _Weighed, scope: Scope) -> _Asked:
         """Search by words while a thread encodes the question."""
         vectors, passages, documents = await asyncio.gather(
-            self._run(self._encoder.encode_query, question),
+            self._run(self._encode, tenant, question),
             self._matching(tenant, weighed, scope, Level.PASSAGE),
             self._matching(tenant, weighed, scope, Level.DOCUMENT),
         )

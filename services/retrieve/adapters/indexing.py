@@ -12,7 +12,7 @@ from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain import facts
 from services.retrieve.domain.courtesy import Courtesy
 from services.retrieve.domain.facts import PassageFacts
-from services.retrieve.domain.ports import Entry, Level, Store
+from services.retrieve.domain.ports import Entry, Level, Note, Store, unnoted
 from shared.encoder import BATCH, Encoder
 
 AT_ONCE = 2 * BATCH
@@ -29,12 +29,14 @@ class Indexer:
     """
 
     def __init__(
-        self, encoder: Encoder, statistics: Statistics, store: Store, courtesy: Courtesy | None = None
-    ) -> None:
+        self, encoder: Encoder, statistics: Statistics, store: Store, courtesy: Courtesy | None = None,
+        note: Note = unnoted,
+    ) -> None:  # fmt: skip
         self._encoder = encoder
         self._statistics = statistics
         self._store = store
         self._courtesy = courtesy or Courtesy()
+        self._note = note
         self._one = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "index")
 
@@ -86,17 +88,30 @@ class Indexer:
         self._thread.shutdown()
 
     async def _replace_all(self, tenant: str, documents: Sequence[Document]) -> None:
-        waiting = [(document, chunk) for document in documents for chunk in document.chunks]
-        encoded: list[PassageFacts] = []
-        unfinished = deque(documents)
-        for start in range(0, len(waiting), AT_ONCE):
-            await self._courtesy.give_way()
-            encoded += await self._run(facts.encode, tenant, waiting[start : start + AT_ONCE], self._encoder)
-            while unfinished and len(encoded) >= len(unfinished[0].chunks):
-                document = unfinished.popleft()
-                size = len(document.chunks)
-                await self._replace(tenant, document, encoded[:size])
-                encoded = encoded[size:]
+        """Passages that an earlier revision of their document had too are not encoded again."""
+        reused = [await self._run(self._reused, tenant, document) for document in documents]
+        waiting = [
+            (document, chunk)
+            for document, known in zip(documents, reused, strict=True)
+            for chunk, had in zip(document.chunks, known, strict=True)
+            if had is None
+        ]
+        encoded: deque[PassageFacts] = deque()
+        start = 0
+        for document, known in zip(documents, reused, strict=True):
+            while len(encoded) < sum(had is None for had in known):
+                await self._courtesy.give_way()
+                encoded += await self._run(facts.encode, tenant, waiting[start : start + AT_ONCE], self._encoder)
+                start += AT_ONCE
+            await self._replace(tenant, document, [had or encoded.popleft() for had in known])
+
+    def _reused(self, tenant: str, document: Document) -> list[PassageFacts | None]:
+        with self._statistics.view(tenant) as view:
+            known = view.encoded(document.id)
+        found = [facts.reused(tenant, document, chunk, known) for chunk in document.chunks]
+        self._note("passage", "hit", sum(had is not None for had in found))
+        self._note("passage", "miss", sum(had is None for had in found))
+        return found
 
     async def _replace(self, tenant: str, document: Document, passages: Sequence[PassageFacts]) -> None:
         gathered, entry = await self._run(self._gather, tenant, document, passages)

@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS documents (
     UNIQUE (tenant, document)
 );
 
+CREATE INDEX IF NOT EXISTS documents_by_revision ON documents (tenant, document, revision); -- a version reads no blobs
+
 CREATE TABLE IF NOT EXISTS passages (
     id INTEGER PRIMARY KEY,
     point INTEGER NOT NULL UNIQUE,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from services.retrieve.adapters.find import Finder
 from services.retrieve.adapters.indexing import Indexer
 from services.retrieve.adapters.live import Live
+from services.retrieve.adapters.memory import QuestionVectors, RememberingFinder
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain.courtesy import Courtesy
-from services.retrieve.domain.ports import Vectors, Words
+from services.retrieve.domain.ports import Note, Vectors, Words, unnoted
 from shared.encoder import Encoder
 
 
@@ -18,6 +19,8 @@ class Search:
     """An open index."""
 
     finder: Finder
+    remembering: RememberingFinder
+    questions: QuestionVectors
     indexer: Indexer
     statistics: Statistics
     encoder: Encoder
@@ -25,7 +28,9 @@ class Search:
 
 
 @asynccontextmanager
-async def opened(encoder: Encoder, statistics: Statistics, vectors: Vectors, words: Words) -> AsyncIterator[Search]:
+async def opened(
+    encoder: Encoder, statistics: Statistics, vectors: Vectors, words: Words, note: Note = unnoted
+) -> AsyncIterator[Search]:
     """Open engines and statistics.
 
     Where an engine is new, the statistics begin anew too, so that a replay of the log of documents fills both. New
@@ -34,16 +39,20 @@ async def opened(encoder: Encoder, statistics: Statistics, vectors: Vectors, wor
     """
     courtesy = Courtesy()
     live = Live(vectors, words)
-    indexer = Indexer(encoder, statistics, live, courtesy)
+    indexer = Indexer(encoder, statistics, live, courtesy, note)
     finder = Finder(encoder, statistics.view, live, live, courtesy)
+    questions = QuestionVectors(encoder, note)
+    quick = Finder(encoder, statistics.view, live, live, courtesy, questions.encode)
+    remembering = RememberingFinder(quick, statistics, note)
     statistics.open()
     try:
         for store in live.engines:
             if await store.open():
                 statistics.clear()  # at once: the next engine may fail to open, and this one is empty all the same
-        yield Search(finder, indexer, statistics, encoder, live)
+        yield Search(finder, remembering, questions, indexer, statistics, encoder, live)
     finally:
         await finder.close()
+        await quick.close()
         await indexer.close()
         await live.close()
         statistics.close()

@@ -43,6 +43,9 @@ class Statistics:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._known = KnownDocuments()
+        self._versions: dict[str, str] = {}
+        self._changes = 0
+        self._changing = threading.Lock()
 
     def open(self) -> bool:
         """Create what is missing; returns whether there was nothing of this version."""
@@ -88,6 +91,7 @@ class Statistics:
         with self._transaction() as db:
             for table in ("checkpoint", "tenants", "documents", "passages", "segments", "chunks", "terms"):
                 db.execute(f"DELETE FROM {table}")
+        self._changed()
 
     def compact(self) -> None:
         """Empty the write-ahead log, which keeps what was deleted until it is written over."""
@@ -118,6 +122,26 @@ class Statistics:
         finally:
             db.execute("COMMIT")
 
+    def known_version(self, tenant: str) -> str | None:
+        """The version, where it has been asked for since the last change."""
+        return self._versions.get(tenant)
+
+    def version(self, tenant: str) -> str:
+        """Hash of what the tenant has: ids and revisions of its documents. The same documents, the same version."""
+        changes = self._changes
+        with self.view(tenant) as view:
+            version = view.version()
+        with self._changing:
+            if changes == self._changes:  # else it may be one that has just gone
+                self._versions[tenant] = version
+        return version
+
+    def _changed(self) -> None:
+        """After the commit: a version that was read before it counts no more."""
+        with self._changing:
+            self._changes += 1
+            self._versions.clear()
+
     def replace(self, tenant: str, facts: DocumentFacts) -> None:
         """Put a document in the place of its earlier revision.
 
@@ -126,10 +150,12 @@ class Statistics:
         with self._transaction() as db:
             _remove(db, tenant, facts.document.id)
             _insert(db, tenant, facts)
+        self._changed()
 
     def remove(self, tenant: str, document: str) -> None:
         with self._transaction() as db:
             _remove(db, tenant, document)
+        self._changed()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

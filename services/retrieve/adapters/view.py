@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from services.retrieve.adapters import arrays
 from services.retrieve.adapters.known import NOTHING, Known, KnownDocuments
 from services.retrieve.domain.facts import DocumentFacts, PassageFacts, gather
 from services.retrieve.domain.scoring import Array, Candidates, Collection, Documents, Index, QueryTerms
-from shared.encoder import DIMENSIONS
+from shared.encoder import DIMENSIONS, Floats
 
 _CHUNK = msgspec.msgpack.Decoder(Chunk)
 _WANTED = "FROM json_each(?) AS wanted CROSS JOIN"
@@ -35,6 +36,24 @@ class View:
             "SELECT revision FROM documents WHERE tenant = ? AND document = ?", (self._tenant, document)
         ).fetchall()
         return str(rows[0][0]) if rows else None
+
+    def version(self) -> str:
+        """Hash of ids and revisions of all documents."""
+        digest = blake2b(digest_size=12)
+        rows = self._db.execute("SELECT document, revision FROM documents WHERE tenant = ? ORDER BY 1", (self._tenant,))
+        for document, revision in rows:
+            digest.update(f"{document}\0{revision}\0".encode())
+        return digest.hexdigest()
+
+    def encoded(self, document: str) -> dict[tuple[str, str], tuple[Floats, Floats]]:
+        """Vector and segments' vectors of a document's passages, by section and text, as they are stored."""
+        rows = self._db.execute(
+            "SELECT c.chunk, p.vector, s.vectors FROM documents d JOIN passages p ON p.document = d.id"
+            " JOIN segments s ON s.id = p.id JOIN chunks c ON c.id = p.id WHERE d.tenant = ? AND d.document = ?",
+            (self._tenant, document),
+        )
+        found = ((_CHUNK.decode(chunk), vector, pieces) for chunk, vector, pieces in rows)
+        return {(chunk.section, chunk.text): (arrays.vectors([v])[0], arrays.unit_segments(s)) for chunk, v, s in found}
 
     def documents(self) -> list[str]:
         """Ids of all documents."""

@@ -1,7 +1,7 @@
 """What is known of a document once it is encoded: the raw material of engines and statistics."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -42,6 +42,19 @@ def point_id(tenant: str, document: str, place: str) -> int:
     """63 bits that say where: the same place of the same document always gets the same id."""
     digest = blake2b("\0".join((tenant, document, place)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
+
+
+Encoded = Mapping[tuple[str, str], tuple[Floats, Floats]]
+"""What is encoded already, by section and text: the vector of a passage (384,) and of its segments (s, 384)."""
+
+
+def reused(tenant: str, document: Document, chunk: Chunk, known: Encoded) -> PassageFacts | None:
+    """A passage of an earlier revision, as it was encoded then; None where it is new."""
+    vectors = known.get((chunk.section, chunk.text))
+    if vectors is None:
+        return None
+    place, counted = point_id(tenant, document.id, str(chunk.ordinal)), count(searchable(document, chunk))
+    return PassageFacts(place, chunk, counted, *vectors)
 
 
 def encode(tenant: str, passages: Sequence[tuple[Document, Chunk]], encoder: Encoder) -> list[PassageFacts]:

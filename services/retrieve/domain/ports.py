@@ -7,7 +7,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from contracts.documents import Document
+from contracts.item import Item
 from services.retrieve.domain.terms import TermIds
+from shared.answers import Kept
 from shared.encoder import Floats
 
 
@@ -134,6 +136,24 @@ class Head:
 
     log: str
     sequence: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """An item after the look at what was kept: answered, or to be worked on, perhaps with an answer to check."""
+
+    item: Item
+    old: Kept | None = None
+
+
+class Note(Protocol):
+    """Counts what a cache was asked for: which cache, what came of it, how many times."""
+
+    def __call__(self, cache: str, result: str, times: int = 1, /) -> None: ...
+
+
+def unnoted(cache: str, result: str, times: int = 1, /) -> None:
+    """Where nobody counts."""
 
 
 class Library(Protocol):
