@@ -1,10 +1,11 @@
 """What Penstock costs over calling the engine directly, on a real vLLM. `make bench-engine`.
 
-Two engines with the same model and settings: one in this process (AsyncLLM, streaming), one in the generate service of
-an embedded stack. The same prompts, as text, go to both in turn: first one at a time, for the time to the first
-piece of text; then so many people at once, for tokens per second, in rounds that alternate. On our side the clock runs
-from before the job is published until its first token, or its stored result, is back with the client. Each prompt is
-asked once, so that the prefix cache helps both alike. The last line is JSON.
+The same model with the same settings, one after the other: an engine in this process (AsyncLLM, streaming), then one
+in the generate service of an embedded stack. Never both at once: on a CPU vLLM binds its threads to cores, and an
+idle engine spins on those of the other. The same prompts, as text, go to both: first one at a time, for the time to
+the first piece of text; then so many people at once, for tokens per second. On our side the clock runs from before
+the job is published until its first token, or its stored result, is back with the client. Each prompt is asked once,
+so that the prefix cache helps both alike. The last line is JSON.
 """
 
 import argparse
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.progress import track
 from rich.table import Table
 
 from client.client import Penstock
@@ -121,9 +121,11 @@ def main() -> int:
         model = model_of(options, data / "model", CONTEXT, max_num_seqs=max(32, options.streams))
         os.environ["PENSTOCK_MODELS"] = str(write_catalogue(model, data))
         try:
+            with screen.status("the engine by itself"):
+                directly = asyncio.run(direct_side(options, model))
             with screen.status("starting NATS, Redis, route and generate with its engine"):
                 stack = up(data / "stack", READY_S, {name: SERVICES[name] for name in ("route", "generate")})
-            return asyncio.run(bench(options, model, stack.nats_url))
+            return say(options, directly, asyncio.run(our_side(options, stack.nats_url)))
         except PenstockError as error:
             print(f"bench-engine: {error}", file=sys.stderr)
             return 1
@@ -138,26 +140,30 @@ def write_catalogue(model: Model, folder: Path) -> Path:
     return file
 
 
-async def bench(options: argparse.Namespace, model: Model, nats_url: str) -> int:
+async def direct_side(options: argparse.Namespace, model: Model) -> "Side":
     host = Host([model])
     try:
-        async with await Penstock.connect(nats_url) as penstock:
-            direct, path = Direct(host, options.max_tokens), OverPenstock(penstock, options.max_tokens)
-            for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
-                await asyncio.gather(direct.ask(question), path.ask(question))
-            firsts = await one_at_a_time(options, direct.ask, path.ask)
-            rounds = await at_once(options, direct.ask, path.ask)
+        return await measured(options, Direct(host, options.max_tokens).ask)
     finally:
         await host.close()
         gc.collect()  # vLLM's engine complains when it is collected at the very end
-    return say(options, firsts, rounds)
 
 
-async def one_at_a_time(options: argparse.Namespace, *sides: Ask) -> list[list[float]]:
-    """Milliseconds to the first text of each side, question by question."""
-    asked = questions(options.asks, options.words, "one")
-    seen = [[await side(question) for side in sides] for question in track(asked, "one at a time", console=screen)]
-    return [[both[n].first_s * 1000 for both in seen] for n in range(len(sides))]
+async def our_side(options: argparse.Namespace, nats_url: str) -> "Side":
+    async with await Penstock.connect(nats_url) as penstock:
+        return await measured(options, OverPenstock(penstock, options.max_tokens).ask)
+
+
+async def measured(options: argparse.Namespace, ask: Ask) -> "Side":
+    """The same questions in the same order for both sides."""
+    for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
+        await ask(question)
+    firsts = [(await ask(question)).first_s * 1000 for question in questions(options.asks, options.words, "one")]
+    rounds = []
+    for number in range(options.rounds):
+        asked = questions(options.streams * options.each, options.words, f"round {number}")
+        rounds.append(await one_round(asked, ask, options.streams))
+    return Side(firsts, rounds)
 
 
 @dataclass(frozen=True)
@@ -168,14 +174,12 @@ class Round:
     first_ms: float
 
 
-async def at_once(options: argparse.Namespace, *sides: Ask) -> list[list[Round]]:
-    """Rounds of each side, in turn."""
-    found: list[list[Round]] = [[] for _ in sides]
-    for number in track(range(options.rounds), f"{options.streams} at once", console=screen):
-        asked = questions(options.streams * options.each, options.words, f"round {number}")
-        for n, side in enumerate(sides):
-            found[n].append(await one_round(asked, side, options.streams))
-    return found
+@dataclass(frozen=True)
+class Side:
+    """What was seen directly, or over Penstock: milliseconds to the first text one at a time, and the rounds."""
+
+    firsts: list[float]
+    rounds: list[Round]
 
 
 async def one_round(asked: Sequence[str], side: Ask, people: int) -> Round:
@@ -193,11 +197,11 @@ async def one_round(asked: Sequence[str], side: Ask, people: int) -> Round:
     return Round(sum(one.tokens for one in seen) / took, statistics.median(one.first_s for one in seen) * 1000)
 
 
-def say(options: argparse.Namespace, firsts: list[list[float]], rounds: list[list[Round]]) -> int:
+def say(options: argparse.Namespace, *sides: Side) -> int:
     """The table, the JSON line, and 1 where a goal is missed."""
-    p50 = [statistics.median(side) for side in firsts]
-    speed = [statistics.median(one.tokens_per_s for one in side) for side in rounds]
-    crowd = [statistics.median(one.first_ms for one in side) for side in rounds]
+    p50 = [statistics.median(side.firsts) for side in sides]
+    speed = [statistics.median(one.tokens_per_s for one in side.rounds) for side in sides]
+    crowd = [statistics.median(one.first_ms for one in side.rounds) for side in sides]
     table = Table("", "directly", "over Penstock", "goal")
     table.add_row("TTFT p50, one at a time, ms", f"{p50[0]:.1f}", f"{p50[1]:.1f} (+{p50[1] - p50[0]:.1f})", "+15.0")
     table.add_row(
