@@ -10,7 +10,6 @@ so that the prefix cache helps both alike. The last line is JSON.
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import statistics
@@ -146,7 +145,6 @@ async def direct_side(options: argparse.Namespace, model: Model) -> "Side":
         return await measured(options, Direct(host, options.max_tokens).ask)
     finally:
         await host.close()
-        gc.collect()  # vLLM's engine complains when it is collected at the very end
 
 
 async def our_side(options: argparse.Namespace, nats_url: str) -> "Side":
