@@ -9,6 +9,7 @@ from contracts.steps import AnyStep, Retrieve
 from services.judge.domain.keeping import worth_keeping
 from services.retrieve.domain.policy import Mode, mode_for
 from services.route.domain.caching import keeping, mark
+from services.route.domain.gate import Expert
 from services.route.domain.patterns import load_patterns
 from services.route.domain.prompts import load_prompts
 from shared.models import load_catalogue
@@ -88,3 +89,8 @@ def test_the_job_decides_within_what_the_settings_allow() -> None:
         asked = Options(cache="semantic")
         assert mode_for(tenant, "rag", asked, "exact", special) == "off"
     assert mode_for("other", "rag", Options(session="s"), "exact", special) == "off"
+
+
+def test_the_experts_of_the_patterns_stay() -> None:
+    experts = (Expert("hr", {"leav": 1.0}),)
+    assert keeping(load_patterns(experts), PROMPTS, CATALOGUE).experts == experts

@@ -29,7 +29,7 @@ def keeping(patterns: Patterns, prompts: Prompts, catalogue: Catalogue) -> Patte
     def marked(pattern: Pattern) -> Pattern:
         return replace(pattern, open=lambda options: mark(pattern.open(options), options, prompts, catalogue))
 
-    return Patterns({pattern.name: marked(pattern) for pattern in patterns})
+    return replace(patterns, by_name={pattern.name: marked(pattern) for pattern in patterns})
 
 
 def mark(steps: list[AnyStep], options: Options, prompts: Prompts, catalogue: Catalogue) -> list[AnyStep]:
