@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from in_process import Core, GenerateSettings, eventually, question
-from scripted_model import Reply, ScriptedModel
 
 from contracts import subjects
 from contracts.item import Answer, Item, Message
@@ -15,6 +14,7 @@ from contracts.steps import Generate, Rerank
 from contracts.subjects import RESULTS, WORK
 from contracts.task import Task
 from loadtest.chaos.verdict import Found, verdict
+from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_model import ScriptedModel
 
 from client.client import Penstock
 from client.stack import down, up
@@ -17,6 +16,7 @@ from client.stack.processes import of_stack
 from contracts.item import DocumentRef, Input
 from contracts.job import Options
 from e2e.running import CACHED, COMPLETION, PROMPT, SLOTS, Running, Script
+from loadtest.scripted_model import ScriptedModel
 
 BOOKLET = Path(__file__).parents[2] / "samples" / "library" / "HMO-483 Benefits 2025.pdf"
 READY_S = 120.0

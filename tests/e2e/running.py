@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
-from scripted_model import ScriptedModel
 
 from client.stack import StackInfo
 from contracts.item import Usage
+from loadtest.scripted_model import ScriptedModel
 
 PROMPT, CACHED, COMPLETION = 1.00, 0.25, 2.00  # US dollars per million tokens of the scripted model
 SLOTS = 4  # shards of the batch lane that generate works on at the same time

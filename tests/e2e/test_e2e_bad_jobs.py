@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import msgspec
 import pytest
-from scripted_model import Reply
 
 from client.client import Penstock
 from client.errors import JobIdInUse, JobRejected, UsageError
 from contracts.item import Input
 from contracts.job import ItemResult, JobReport, Options, ShardResult
 from e2e.running import Running, Script
+from loadtest.scripted_model import Reply
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from scripted_model import Reply
 
 from client.client import Penstock
 from client.stack import secrets
@@ -14,6 +13,7 @@ from contracts.events import Hop
 from contracts.item import Answer, DocumentRef, Input
 from contracts.job import ItemResult, JobReport, Options, TokenDelta
 from e2e.running import Running, Script
+from loadtest.scripted_model import Reply
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from scripted_model import Reply
 
 from client.client import Penstock
 from client.stack import status
@@ -17,6 +16,7 @@ from contracts.item import Input
 from contracts.job import Options
 from contracts.subjects import GROUPS
 from e2e.running import SLOTS, Running, Script
+from loadtest.scripted_model import Reply
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from scripted_model import Reply
 
 from client.client import Penstock
 from contracts.item import Input
 from contracts.job import Options
 from e2e.running import Script, rounded, spent
+from loadtest.scripted_model import Reply
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

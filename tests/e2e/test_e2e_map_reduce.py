@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from scripted_model import Reply
 
 from client.client import Penstock
 from contracts.item import DocumentRef, Input
 from contracts.job import ItemResult, JobReport, Options
 from e2e.running import Script, rounded, spent
+from loadtest.scripted_model import Reply
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 

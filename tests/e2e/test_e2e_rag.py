@@ -1,11 +1,11 @@
 """rag over all services, with a language model: grounded, ungrounded, refused, and a follow-up in a session."""
 
 import pytest
-from scripted_model import Reply
 
 from client.client import Penstock
 from contracts.job import Options, TokenDelta
 from e2e.running import Script, rounded, spent
+from loadtest.scripted_model import Reply
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("library"), pytest.mark.timeout(300)]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from scripted_model import Reply
 
 from client.cli.main import run
 from client.client import Penstock
@@ -24,6 +23,7 @@ from contracts.job import Options
 from contracts.subjects import BUCKETS, CLAIMS, ERASED, JOBS, LIBRARY, STREAMS
 from contracts.task import Task
 from e2e.running import Running, Script
+from loadtest.scripted_model import Reply
 from shared.bus import Bus
 from shared.owner import owner, redis_patterns
 from shared.streams import backing

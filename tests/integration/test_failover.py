@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from in_process import Core, GenerateSettings, eventually, question
 from msgspec.structs import replace
-from scripted_model import Reply, ScriptedModel
 
 from contracts import subjects
 from contracts.events import Hop
 from contracts.item import Item, Message
 from contracts.job import Lane
 from contracts.steps import Generate
+from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.engines.openai import OpenAI

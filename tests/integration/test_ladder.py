@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
-from scripted_model import Reply, ScriptedModel
 
 from contracts import subjects
 from contracts.item import Input, Item, Message, Part, Passage
 from contracts.job import TokenDelta
 from contracts.steps import Decide, Generate, Judge
 from contracts.task import Task
+from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.domain.breaker import Permit, Told

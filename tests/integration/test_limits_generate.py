@@ -11,13 +11,13 @@ import pytest
 from in_process import Core, GenerateSettings, eventually
 from msgspec.structs import replace
 from redis.asyncio import Redis
-from scripted_model import Reply, ScriptedModel
 
 from contracts.item import Failure, Input, Item, Message
 from contracts.job import Lane
 from contracts.steps import Generate
 from contracts.subjects import WORK
 from contracts.task import Task
+from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
 from services.generate_gpu.adapters.limits import RedisLimiter, Used

@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from in_process import Core, eventually
-from scripted_model import Reply, ScriptedModel
 
 from client.client import Penstock, Receipt
 from contracts import subjects
@@ -19,6 +18,7 @@ from contracts.events import Hop
 from contracts.item import Input
 from contracts.job import Options
 from contracts.subjects import EVENTS, WORK
+from loadtest.scripted_model import Reply, ScriptedModel
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 from msgspec.structs import replace
-from scripted_model import Reply, ScriptedModel
 
 from contracts.item import Input, Item, Message, Passage, Tool, ToolCall
 from contracts.job import TokenDelta
 from contracts.steps import Generate
 from contracts.task import Task
+from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.adapters.ledger import MemoryLedger
 from services.generate_gpu.domain.completion import Engine
 from services.generate_gpu.domain.ledger import Entry, Paid

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
-from scripted_model import Reply, ScriptedModel
 
 from contracts.item import Message, Tool, ToolCall, Usage
+from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.domain.completion import CompletionRequest
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.engines.openai_errors import fault_in, retry_after
