@@ -74,9 +74,9 @@ class Hops:
 
     async def publish_all(self, tasks: Sequence[Task], headers: dict[str, str]) -> None:
         """Forward the living ones, let the dead ones arrive."""
+        rest = untraced(headers)
         for start in range(0, len(tasks), _PUBLISH_AT_ONCE):
             some = tasks[start : start + _PUBLISH_AT_ONCE]
-            rest = untraced(headers)
             await asyncio.gather(*(self.go_on(task, headers if task.index < self.traced else rest) for task in some))
 
     async def go_on(self, task: Task, headers: dict[str, str]) -> None:

@@ -218,25 +218,20 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
         "1 where a model is left alone",
     )
 
-    def seconds(name: str, about: str) -> Histogram:
-        return meter.create_histogram(name, "s", about, explicit_bucket_boundaries_advisory=_SECONDS)
+    def histogram(name: str, unit: str, about: str, bounds: Sequence[float] = _SECONDS) -> Histogram:
+        return meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=bounds)
 
     return Telemetry(
         service=service,
         tracer=tracers.get_tracer("penstock"),
-        hop_seconds=seconds("messaging.process.duration", "time a step took"),
-        queue_seconds=seconds("penstock.queue.duration", "time a task waited in its queue"),
-        tokens=meter.create_histogram(
-            "gen_ai.client.token.usage",
-            "{token}",
-            "tokens of model calls",
-            explicit_bucket_boundaries_advisory=_TOKENS,
-        ),
-        first_token_seconds=meter.create_histogram(
+        hop_seconds=histogram("messaging.process.duration", "s", "time a step took"),
+        queue_seconds=histogram("penstock.queue.duration", "s", "time a task waited in its queue"),
+        tokens=histogram("gen_ai.client.token.usage", "{token}", "tokens of model calls", _TOKENS),
+        first_token_seconds=histogram(
             "gen_ai.server.time_to_first_token",
             "s",
             "from a job's submission to the first token of an item",
-            explicit_bucket_boundaries_advisory=_FIRST_TOKEN,
+            _FIRST_TOKEN,
         ),
         cached_tokens=meter.create_counter("penstock.tokens.cached", "{token}", "prompt tokens that came from a cache"),
         cost=meter.create_counter("penstock.cost", "USD", "what model calls cost"),
