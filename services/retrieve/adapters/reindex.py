@@ -118,7 +118,7 @@ class Reindexer:
                 await asyncio.to_thread(statistics.move_to, self._folder / statistics_name(settings))
                 choose(choice, self._folder)
                 earlier = self._search.live.switch(vectors, words)
-        except BaseException:
+        except BaseException:  # cancelled too: what is half full must neither serve nor stay
             self._search.live.filling = None
             await filling.give_up()
             raise
