@@ -41,6 +41,7 @@ from shared.models import Model
 
 CONTEXT = 4096
 READY_S = 600.0
+FIRST_TOKENS = 4  # of an answer where only its first token is waited for
 GOAL_MS = 15.0
 GOAL_SHARE = 0.95
 
@@ -53,7 +54,8 @@ class Seen:
     tokens: int
 
 
-Ask = Callable[[str], Awaitable[Seen]]
+Ask = Callable[[str, int], Awaitable[Seen]]
+"""A question, and how many tokens its answer may have."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,16 @@ class Direct:
     """The engine as whoever embeds it would call it: prompt in, pieces out."""
 
     host: Host
-    max_tokens: int
 
-    async def ask(self, question: str) -> Seen:
+    async def ask(self, question: str, max_tokens: int) -> Seen:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         started = time.perf_counter()
         first, tokens = 0.0, 0
         engine = await self.host.engine()
-        given: Any = {"prompt_token_ids": await self.host.prompt(messages(question, self.max_tokens))}
-        how = SamplingParams(max_tokens=self.max_tokens, temperature=0.0, output_kind=RequestOutputKind.DELTA)
+        given: Any = {"prompt_token_ids": await self.host.prompt(messages(question, max_tokens))}
+        how = SamplingParams(max_tokens=max_tokens, temperature=0.0, output_kind=RequestOutputKind.DELTA)
         async with aclosing(engine.generate(given, how, uuid.uuid4().hex)) as outputs:
             async for output in outputs:
                 part = output.outputs[0]
@@ -85,9 +86,8 @@ class OverPenstock:
     """The same question as a job."""
 
     penstock: Penstock
-    max_tokens: int
 
-    async def ask(self, question: str) -> Seen:
+    async def ask(self, question: str, max_tokens: int) -> Seen:
         first = 0.0
 
         def read(delta: TokenDelta) -> None:
@@ -95,7 +95,7 @@ class OverPenstock:
             first = first or (time.perf_counter() if delta.text else 0.0)
 
         started = time.perf_counter()
-        options = Options(max_tokens=self.max_tokens, stream=True)
+        options = Options(max_tokens=max_tokens, stream=True)
         done = await self.penstock.ask(question, "direct", on_delta=read, options=options, timeout_s=300.0)
         if done.failure is not None:
             raise SystemExit(f"bench-engine: no answer: {done.failure.reason}")
@@ -142,25 +142,26 @@ def write_catalogue(model: Model, folder: Path) -> Path:
 async def direct_side(options: argparse.Namespace, model: Model) -> "Side":
     host = Host([model])
     try:
-        return await measured(options, Direct(host, options.max_tokens).ask)
+        return await measured(options, Direct(host).ask)
     finally:
         await host.close()
 
 
 async def our_side(options: argparse.Namespace, nats_url: str) -> "Side":
     async with await Penstock.connect(nats_url) as penstock:
-        return await measured(options, OverPenstock(penstock, options.max_tokens).ask)
+        return await measured(options, OverPenstock(penstock).ask)
 
 
 async def measured(options: argparse.Namespace, ask: Ask) -> "Side":
     """The same questions in the same order for both sides."""
     for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
-        await ask(question)
-    firsts = [(await ask(question)).first_s * 1000 for question in questions(options.asks, options.words, "one")]
+        await ask(question, FIRST_TOKENS)
+    alone = questions(options.asks, options.words, "one")
+    firsts = [(await ask(question, FIRST_TOKENS)).first_s * 1000 for question in alone]
     rounds = []
     for number in range(options.rounds):
         asked = questions(options.streams * options.each, options.words, f"round {number}")
-        rounds.append(await one_round(asked, ask, options.streams))
+        rounds.append(await one_round(asked, ask, options))
     return Side(firsts, rounds)
 
 
@@ -180,17 +181,17 @@ class Side:
     rounds: list[Round]
 
 
-async def one_round(asked: Sequence[str], side: Ask, people: int) -> Round:
+async def one_round(asked: Sequence[str], side: Ask, options: argparse.Namespace) -> Round:
     waiting = iter(asked)
     seen: list[Seen] = []
 
     async def person() -> None:
         for question in waiting:
-            answer = await side(question)
+            answer = await side(question, options.max_tokens)
             seen.append(answer)
 
     started = time.perf_counter()
-    await asyncio.gather(*(person() for _ in range(people)))
+    await asyncio.gather(*(person() for _ in range(options.streams)))
     took = time.perf_counter() - started
     return Round(sum(one.tokens for one in seen) / took, statistics.median(one.first_s for one in seen) * 1000)
 
@@ -232,7 +233,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=16, help="people at once (default: %(default)s)")
     parser.add_argument("--each", type=int, default=4, help="questions of each in a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each side (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer in a round (default: %(default)s)")
     parser.add_argument("--words", type=int, default=120, help="of a question (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit code 1 where a goal is missed")
     add_model_arguments(parser)
