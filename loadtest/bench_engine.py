@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.progress import track
 from rich.table import Table
 
 from client.client import Penstock
@@ -120,8 +121,7 @@ def main() -> int:
         model = model_of(options, data / "model", CONTEXT, max_num_seqs=max(32, options.streams))
         os.environ["PENSTOCK_MODELS"] = str(write_catalogue(model, data))
         try:
-            with screen.status("the engine by itself"):
-                directly = asyncio.run(direct_side(options, model))
+            directly = asyncio.run(direct_side(options, model))
             with screen.status("starting NATS, Redis, route and generate with its engine"):
                 stack = up(data / "stack", READY_S, {name: SERVICES[name] for name in ("route", "generate")})
             return say(options, directly, asyncio.run(our_side(options, stack.nats_url)))
@@ -142,24 +142,24 @@ def write_catalogue(model: Model, folder: Path) -> Path:
 async def direct_side(options: argparse.Namespace, model: Model) -> "Side":
     host = Host([model])
     try:
-        return await measured(options, Direct(host).ask)
+        return await measured(options, Direct(host).ask, "directly")
     finally:
         await host.close()
 
 
 async def our_side(options: argparse.Namespace, nats_url: str) -> "Side":
     async with await Penstock.connect(nats_url) as penstock:
-        return await measured(options, OverPenstock(penstock).ask)
+        return await measured(options, OverPenstock(penstock).ask, "over Penstock")
 
 
-async def measured(options: argparse.Namespace, ask: Ask) -> "Side":
+async def measured(options: argparse.Namespace, ask: Ask, name: str) -> "Side":
     """The same questions in the same order for both sides."""
     for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
         await ask(question, FIRST_TOKENS)
-    alone = questions(options.asks, options.words, "one")
+    alone = track(questions(options.asks, options.words, "one"), f"{name}, one at a time", console=screen)
     firsts = [(await ask(question, FIRST_TOKENS)).first_s * 1000 for question in alone]
     rounds = []
-    for number in range(options.rounds):
+    for number in track(range(options.rounds), f"{name}, {options.streams} at once", console=screen):
         asked = questions(options.streams * options.each, options.words, f"round {number}")
         rounds.append(await one_round(asked, ask, options))
     return Side(firsts, rounds)
@@ -233,11 +233,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=16, help="people at once (default: %(default)s)")
     parser.add_argument("--each", type=int, default=4, help="questions of each in a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of each side (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=96, help="of an answer in a round (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=48, help="of an answer in a round (default: %(default)s)")
     parser.add_argument("--words", type=int, default=120, help="of a question (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit code 1 where a goal is missed")
     add_model_arguments(parser)
-    parser.set_defaults(hidden=768, layers=12)
+    parser.set_defaults(hidden=512, layers=8)
     return parser.parse_args()
 
 
