@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from contracts.item import Item, Passage, Quote
 from services.judge.domain.claims import Claim
@@ -11,17 +11,17 @@ from shared.text import sentences
 _ITEM = re.compile(r"^(?:[-*•–—▪◦‣·]|\(?[a-zA-Z]\)|\(?[ivxIVX]{1,5}\)|\d{1,2}[.)])\s")
 
 
-class Source:
-    """A passage in its sentences."""
+class Reading:
+    """A text in its sentences."""
 
-    def __init__(self, passage: Passage) -> None:
-        self.passage = passage
+    def __init__(self, text: str) -> None:
+        self._text = text
 
     @cached_property
     def claims(self) -> list[Claim]:
         found: list[Claim] = []
         lead = ""
-        for sentence in sentences(self.passage.text):
+        for sentence in sentences(self._text):
             lead = lead if lead and (_ITEM.match(sentence) or found[-1].text == lead) else ""
             found.append(Claim(sentence, lead))
             lead = sentence if sentence.endswith(":") else lead
@@ -29,12 +29,30 @@ class Source:
 
     @cached_property
     def plain(self) -> str:
-        return Claim(self.passage.text).plain
+        return Claim(self._text).plain
 
     @cached_property
     def plain_sentences(self) -> str:
-        """The passage as its sentences joined: the marks of lists and tables are gone, as they are in quotes."""
+        """The text as its sentences joined: the marks of lists and tables are gone, as they are in quotes."""
         return " ".join(claim.plain for claim in self.claims)
+
+
+@lru_cache(512)
+def reading(text: str) -> Reading:
+    """The passages of late are kept as they were read: those that are asked for come again and again."""
+    return Reading(text)
+
+
+class Source:
+    """A passage that an answer may rest on."""
+
+    def __init__(self, passage: Passage) -> None:
+        self.passage = passage
+        self._reading = reading(passage.text)
+
+    @property
+    def claims(self) -> list[Claim]:
+        return self._reading.claims
 
     @cached_property
     def head(self) -> Claim:
@@ -44,7 +62,8 @@ class Source:
 
     def holds(self, claim: Claim) -> bool:
         """Whether the passage says this word for word."""
-        return _stands_in(claim.plain, self.plain) or _stands_in(claim.plain, self.plain_sentences)
+        text = self._reading
+        return _stands_in(claim.plain, text.plain) or _stands_in(claim.plain, text.plain_sentences)
 
     def quotes(self, claim: Claim) -> list[Quote]:
         """The sentence, and before it the line that opens its list."""

@@ -41,27 +41,14 @@ def unit_segments(blob: bytes) -> Floats:
 
 
 def pick(wanted: NDArray[np.uint32], terms: Sequence[bytes], *columns: Sequence[bytes]) -> list[Array]:
-    """For each column of counts, those of the wanted terms (ascending) in each row, 0 where a row has not got one;
+    """For each column of counts, those of the wanted terms in each row, 0 where a row has not got one;
     each of shape (rows, wanted)."""
     picked = [np.zeros((len(terms), len(wanted)), dtype=np.float64) for _ in columns]
     ids = np.frombuffer(b"".join(terms), TERMS)
     if not len(ids) or not len(wanted):
         return picked
-    ends = np.cumsum([len(some) // 4 for some in terms])
-    places = _search(ids, np.concatenate([[0], ends[:-1]]), ends, wanted)
-    hits = (places < ends[:, None]) & (ids[np.minimum(places, len(ids) - 1)] == wanted)
+    places, which = np.nonzero(ids[:, None] == wanted)
+    rows = np.searchsorted(np.cumsum([len(some) // 4 for some in terms]), places, side="right")
     for values, column in zip(picked, columns, strict=True):
-        values[hits] = np.frombuffer(b"".join(column), COUNTS)[places[hits]]
+        values[rows, which] = np.frombuffer(b"".join(column), COUNTS)[places]
     return picked
-
-
-def _search(ids: NDArray[np.uint32], starts: Index, ends: Index, wanted: NDArray[np.uint32]) -> Index:
-    """Where each wanted value belongs in each ascending stretch of `ids`: one binary search for all; (rows, wanted)."""
-    low = np.repeat(starts[:, None], len(wanted), axis=1)
-    high = np.repeat(ends[:, None], len(wanted), axis=1)
-    for _ in range(int((ends - starts).max()).bit_length()):
-        middle = (low + high) // 2
-        below = (ids[np.minimum(middle, len(ids) - 1)] < wanted) & (low < high)
-        low = np.where(below, middle + 1, low)
-        high = np.where(below, high, middle)
-    return low

@@ -156,7 +156,8 @@ class Finder:
             by_words = scoring.standard(scoring.words(pool, weighed.terms, weighed.collection), scoring.TOP)
             by_vectors = scoring.standard(scoring.vectors(pool, cosines, query.vector), scoring.TOP)
             scores = by_words + by_vectors
-            kept = _kept(scores, np.isin(pool.points, points[:named]))
+            flat = set(points[:named])
+            kept = _kept(scores, np.array([point in flat for point in pool.points.tolist()], dtype=np.bool_))
             if not len(kept):
                 return []
             segment, tokens = _by_segments(view, pool.points[kept].tolist(), query)

@@ -3,6 +3,7 @@
 Shapes: `n` candidate passages of `m` documents, `t` distinct terms of the query.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,10 +124,12 @@ def standard(values: Array, top: int | None = None) -> Array:
     if not len(values):
         return values
     sample = values if top is None or len(values) <= top else np.partition(values, -top)[-top:]
-    deviation = sample.std()
+    mean = sample.sum() / len(sample)
+    around = sample - mean
+    deviation = math.sqrt(around @ around / len(sample))
     if deviation < _ALMOST_NOTHING:
         return np.zeros_like(values)
-    return np.asarray((values - sample.mean()) / deviation)
+    return np.asarray((values - mean) / deviation)
 
 
 def best(scores: Array, limit: int) -> Index:

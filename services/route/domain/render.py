@@ -30,17 +30,11 @@ def render(item: Item, prompt: Prompt, options: Options, window: int) -> Item:
     ready = _with_draft(item, prompt)
     _refuse_dead_parts(ready)
     room = Window(tokens=window - options.max_tokens, compose=lambda shorter: _compose(shorter, prompt, options))
-    seen, left_out = fitted(ready, room)
+    seen = fitted(ready, room)
     notes = [*item.notes, f"{RENDERED}{prompt.ref}"]
-    if left_out:
-        notes.append(f"{TRUNCATED}{left_out}")
-    return replace(
-        ready,
-        messages=_compose(seen, prompt, options),
-        prompt=prompt.ref,
-        passages=seen.passages,
-        notes=notes,
-    )
+    if seen.left_out:
+        notes.append(f"{TRUNCATED}{seen.left_out}")
+    return replace(ready, messages=seen.messages, prompt=prompt.ref, passages=seen.item.passages, notes=notes)
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,8 @@ class Window:
     tokens: int
     compose: Callable[[Item], list[Message]]
 
-    def excess(self, item: Item) -> int:
+    def excess(self, messages: Sequence[Message]) -> int:
         """Tokens over what fits; 0 or less where it fits."""
-        messages = self.compose(item)
         if sum(len(message.content) + _PER_MESSAGE for message in messages) * MARGIN <= self.tokens:
             return 0  # no token is shorter than a character
         return tokens_of(messages) - self.tokens
@@ -40,22 +39,28 @@ def tokens_of(messages: Sequence[Message]) -> int:
     return int((sum(counts) + _PER_MESSAGE * len(messages)) * MARGIN)
 
 
-def fitted(item: Item, window: Window) -> tuple[Item, int]:
-    """The item with what the model will see, and how many passages, turns and parts were left out or cut.
+@dataclass(frozen=True)
+class Fitted:
+    """A prompt that fits: the item with what the model will see, its messages, and how many passages, turns and parts
+    were left out or cut."""
 
-    Raises ItemError `too_large`.
-    """
-    whole = item
+    item: Item
+    messages: list[Message]
+    left_out: int
+
+
+def fitted(item: Item, window: Window) -> Fitted:
+    """The most of an item that fits. Raises ItemError `too_large` where even the least does not."""
+    whole, messages = item, window.compose(item)
+    excess = window.excess(messages)
     for shorten in (_fewer_passages, _fewer_turns, _shorter_parts):
-        while (excess := window.excess(item)) > 0:
-            shorter = shorten(item, excess)
-            if shorter is None:
-                break
-            item = shorter
-    if (excess := window.excess(item)) > 0:
+        while excess > 0 and (shorter := shorten(item, excess)) is not None:
+            item, messages = shorter, window.compose(shorter)
+            excess = window.excess(messages)
+    if excess > 0:
         needed = window.tokens + excess
         raise ItemError("too_large", f"the prompt has about {needed} tokens, the model takes {max(window.tokens, 0)}")
-    return item, _missing(whole, item)
+    return Fitted(item, messages, _missing(whole, item))
 
 
 def _missing(whole: Item, shown: Item) -> int:
