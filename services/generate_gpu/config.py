@@ -10,7 +10,7 @@ class GenerateSettings(ServiceSettings):
 
     service: ClassVar[str] = "generate"
 
-    interactive_slots: int = 16
+    interactive_slots: int = 32  # a model behind an endpoint holds three quarters of them at most
     batch_slots: int = 16
     items_at_once: int = 16  # items of a shard that call the model at the same time
     reader_threads: int = 2  # of the extractive reader

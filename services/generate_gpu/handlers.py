@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from jsonschema import Draft202012Validator
@@ -22,6 +23,7 @@ from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.output import checker
 from services.generate_gpu.domain.permits import Limited, Permits, Unlimited, unlimited
 from services.generate_gpu.domain.purchase import Purchase
+from services.generate_gpu.domain.room import Room
 from services.generate_gpu.domain.stream import Publisher, TokenStream
 from services.generate_gpu.domain.watch import unless
 from shared.errors import ItemError, Later, Rejected, Retryable
@@ -44,6 +46,7 @@ class Workshop:
     breakers: Breakers = field(default_factory=Unguarded)
     limits: Limited | Unlimited = field(default_factory=Unlimited)
     load: Load = field(default_factory=Load)
+    room: Room = field(default_factory=lambda: Room(1000))
     clock: Callable[[], float] = time.time
 
 
@@ -52,7 +55,25 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
 
     Items are worked on at the same time; one that fails for good has its failure, the others go on. Raises Retryable
     once all are settled, where at least one may go better later: what the others cost is booked and not paid again.
+    Raises Later at once where the model holds its share of the slots for people (`domain/room.py`).
     """
+    with _slot(task, step, workshop):
+        return await _generated(task, step, workshop)
+
+
+@contextmanager
+def _slot(task: Task, step: Generate, workshop: Workshop) -> Iterator[None]:
+    """Batches, and what was sent to this replica by name, have slots of their own; no model is no model's slot."""
+    known = {model.name: model for model in workshop.catalogue.models}
+    model = known.get(step.model or workshop.catalogue.default.name)
+    if task.lane == "batch" or step.replica or model is None:
+        yield
+        return
+    with workshop.room.held(model.name, bounded=workshop.breakers.guards(model)):
+        yield
+
+
+async def _generated(task: Task, step: Generate, workshop: Workshop) -> list[Item]:
     try:
         bench = await _bench(task, step, workshop)
     except (Rejected, ItemError) as error:

@@ -12,11 +12,11 @@ from contracts.steps import AnyStep, Decide, Render, Scatter
 from contracts.task import Tally, Task
 from services.route.domain import spreading
 from services.route.domain.patterns import Patterns
-from services.route.domain.prefix import prefix_key
+from services.route.domain.prefix import Beginning, begun, prefix_key
 from services.route.domain.prompts import Prompt, Prompts
 from services.route.domain.render import Target, aimed, beginning
 from services.route.domain.render import render as rendered
-from services.route.domain.rollout import Change, beginning_of
+from services.route.domain.rollout import Change
 from shared.errors import ItemError
 from shared.models import Catalogue
 from shared.outcome import Advance, Outcome
@@ -26,12 +26,12 @@ FAILURES_IN_REPORT = 1000
 
 
 class Choose(Protocol):
-    """Says which replica of a model gets so many prompts of this prefix key; empty: whoever is free."""
+    """Says which replica gets so many prompts that begin so; empty: whoever is free."""
 
-    def __call__(self, model: str, key: str, calls: int, /) -> str: ...
+    def __call__(self, beginning: Beginning, calls: int, /) -> str: ...
 
 
-def anybody(model: str, key: str, calls: int, /) -> str:
+def anybody(beginning: Beginning, calls: int, /) -> str:
     """No replica is better than another."""
     return ""
 
@@ -61,8 +61,10 @@ async def render(
         items.append(_render_one(item, prompt, task, model.context))
         await TURNS.give_way(task.lane)
     rest: list[AnyStep] = task.steps[1:]
-    key = _shared_key(items, prompt, model.name, task)
-    target = Target(model.name, choose(model.name, key, len(items)) if key else "", key)
+    shared = _shared(items, prompt, model.name, task)
+    target = Target(model.name)
+    if shared is not None:
+        target = Target(model.name, choose(shared, len(items)), shared.key)
     return Advance(items, aimed(rest, prompt, target), skip=len(rest))
 
 
@@ -76,22 +78,15 @@ async def _version(task: Task, step: Render, prompts: Prompts, model: str, ready
         new, old = (beginning(item, version, task.options) for version in (prompt, before))
     except ItemError:
         return prompt  # rendering says what is missing
-    change = Change(
-        tenant=task.tenant,
-        model=model,
-        prompt=prompt.ref,
-        key=prefix_key(model, prompt, new).of(task.tenant),
-        before=prefix_key(model, before, old).of(task.tenant),
-        messages=beginning_of(*new),
-    )
+    to = begun(task.tenant, model, prompt, *new)
+    change = Change(to, before=prefix_key(model, before, old).of(task.tenant))
     return prompt if await ready(change) else before
 
 
-def _shared_key(items: Sequence[Item], prompt: Prompt, model: str, task: Task) -> str:
-    """The prefix key of a shard: that of most of its prompts."""
-    begun = [beginning(item, prompt, task.options) for item in items if item.alive]
-    keys = Counter(prefix_key(model, prompt, one).of(task.tenant) for one in begun)
-    return keys.most_common(1)[0][0] if keys else ""
+def _shared(items: Sequence[Item], prompt: Prompt, model: str, task: Task) -> Beginning | None:
+    """How most prompts of a shard begin; None where it has no prompt."""
+    found = Counter(beginning(item, prompt, task.options) for item in items if item.alive)
+    return begun(task.tenant, model, prompt, *found.most_common(1)[0][0]) if found else None
 
 
 def _render_one(item: Item, prompt: Prompt, task: Task, window: int) -> Item:

@@ -1,5 +1,6 @@
 """Jobs through an outage: two workers of generate on real servers, a scripted provider, and route to report."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from contracts.events import Hop
 from contracts.item import Item, Message
 from contracts.job import Lane
 from contracts.steps import Generate
-from loadtest.scripted_model import Reply, ScriptedModel
+from loadtest.scripted_model import Call, Reply, ScriptedModel
 from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
+from services.generate_gpu.domain.room import Room
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
 from shared.breakers import open_breakers
@@ -40,12 +42,14 @@ class Provider:
     large: ScriptedModel
     spare: ScriptedModel
     patience: Patience = field(default_factory=Patience)
+    breaker: Breaker = field(default_factory=lambda: Breaker(open_s=0.2, open_max_s=0.4))
+    room: Room = field(default_factory=lambda: Room(1000))
 
-    async def work(self, workers: int = 2) -> None:
+    async def work(self, workers: int = 2, settings: GenerateSettings | None = None) -> None:
         await self.core.route()
         for _ in range(workers):
             workshop = self._workshop()
-            worker = self.core.worker(GenerateSettings(ack_wait_s=2, attempts=3))
+            worker = self.core.worker(settings or GenerateSettings(ack_wait_s=2, attempts=3))
             worker.on(Generate, lambda task, step, workshop=workshop: generate(task, step, workshop))  # type: ignore[misc]  # the default binds it
             await worker.start()
 
@@ -53,18 +57,19 @@ class Provider:
         def endpoint(name: str, server: ScriptedModel, **more: object) -> Model:
             return Model.model_validate(
                 {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout(read=5.0)}
-                | {"breaker": Breaker(open_s=0.2, open_max_s=0.4), "patience": self.patience} | more
+                | {"breaker": self.breaker, "patience": self.patience} | more
             )  # fmt: skip
 
         models = (endpoint("large", self.large, fallback=("spare",), default=True), endpoint("spare", self.spare))
         return Workshop(
             Catalogue(models=models), {model.name: OpenAI(model) for model in models},
             RedisLedger(self.core.redis, 60), Nobody(), tries=3, breakers=RedisBreakers(self.core.redis),
+            room=self.room,
         )  # fmt: skip
 
-    async def job(self, shards: int, lane: Lane, job: str = "j1") -> None:
+    async def job(self, shards: int, lane: Lane, job: str = "j1", model: str = "large") -> None:
         items = [[prompt(3 * shard + n) for n in range(3)] for shard in range(shards)]
-        await self.core.start_job([Generate("large")], items, lane=lane, job=job, deadline=time.time() + 3600)
+        await self.core.start_job([Generate(model)], items, lane=lane, job=job, deadline=time.time() + 3600)
 
     async def hops(self, job: str = "j1") -> list[Hop]:
         raw = await self.core.messages("EVENTS", subjects.events(self.core.tenant, job))
@@ -116,6 +121,31 @@ async def test_a_batch_without_patience_and_people_are_answered_by_the_backup_an
 
     await eventually(told)
     assert all("the model 'large'" in hop.why for hop in await provider.hops("people"))
+
+
+async def test_who_asks_another_model_does_not_wait_behind_one_that_hangs(provider: Provider) -> None:
+    """Many more ask the one that hangs than there are slots, and nothing ends it before the others are answered."""
+    may = asyncio.Event()
+
+    async def hang(call: Call) -> Reply:
+        await may.wait()
+        return Reply("at last")
+
+    provider.large.answer = hang
+    provider.spare.when(".", "fine")
+    provider.breaker = Breaker(slow_s=600)
+    settings = GenerateSettings(interactive_slots=8, ack_wait_s=30)
+    provider.room = Room(settings.interactive_slots)
+    await provider.work(1, settings)
+    await provider.job(shards=40, lane="interactive", job="stuck")
+    await eventually(lambda: provider.room.most("spare") < settings.interactive_slots)
+    await provider.job(shards=10, lane="interactive", job="well", model="spare")
+    report = await provider.core.report("well", seconds=60)
+    assert (report.succeeded, report.rungs) == (30, {})
+    assert not may.is_set()
+    may.set()
+    report = await provider.core.report("stuck", seconds=60)
+    assert (report.succeeded, report.failed) == (120, 0), "those that had to wait are answered too"
 
 
 async def test_without_a_rung_left_items_fail_with_the_reason_of_each(provider: Provider) -> None:

@@ -2,24 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 
 import pytest
 from in_process import Core, GenerateSettings
 
 from contracts import subjects
-from contracts.item import Input, Item
+from contracts.item import Input, Item, Message
 from contracts.job import Lane
 from contracts.steps import Generate
 from contracts.subjects import REPLICAS
 from contracts.task import Task
 from services.generate_gpu.adapters.register import Register
+from services.generate_gpu.adapters.warming import Warming
+from services.generate_gpu.domain.completion import CompletionRequest
 from services.generate_gpu.domain.load import Load
 from services.route.adapters.replicas import Replicas
+from services.route.domain.prefix import Beginning
+from services.route.domain.replicas import Candidate, preference
 from shared.worker import Worker
 
 pytestmark = pytest.mark.servers
 
 MODEL = "house"
+HOT, KEY = (Beginning("acme", MODEL, "policy@1", key, (Message("system", key),)) for key in ("hot", "key"))
 
 
 @pytest.fixture
@@ -30,7 +36,21 @@ async def replicas(core: Core) -> AsyncIterator[Replicas]:
     await opened.close()
 
 
-async def replica(core: Core, name: str, taken: list[str], *, slots: int = 4, hang: bool = False) -> Register:
+@dataclass
+class Keeper:
+    """Computes nothing before it may, and notes what it is asked to; the real engine does it in tests/real_vllm."""
+
+    may: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: list[CompletionRequest] = field(default_factory=list)
+
+    async def warm(self, request: CompletionRequest) -> None:
+        await self.may.wait()
+        self.requests.append(request)
+
+
+async def replica(
+    core: Core, name: str, taken: list[str], *, slots: int = 4, hang: bool = False, load: Load | None = None
+) -> Register:
     """A generate service of one model; it notes what it takes as <name>:<task>."""
 
     async def take(task: Task, step: Generate) -> list[Item]:
@@ -42,7 +62,7 @@ async def replica(core: Core, name: str, taken: list[str], *, slots: int = 4, ha
     worker = core.worker(GenerateSettings(ack_wait_s=30))
     worker.on(Generate, take)
     await worker.start()
-    register = Register(worker, name, [MODEL], slots, Load())
+    register = Register(worker, name, [MODEL], slots, load or Load())
     await register.open()
     return register
 
@@ -75,11 +95,11 @@ async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 async def test_a_replica_that_says_so_is_chosen_and_takes_its_work(core: Core, replicas: Replicas) -> None:
-    assert replicas.choose(MODEL, "key") == ""
+    assert replicas.choose(KEY) == ""
     taken: list[str] = []
     register = await replica(core, "one", taken)
-    await until(lambda: replicas.choose(MODEL, "key") == "one")
-    assert replicas.choose("another", "key") == ""
+    await until(lambda: replicas.choose(KEY) == "one")
+    assert replicas.choose(replace(KEY, model="another")) == ""
     await send(core, 0, "one")
     await send(core, 1, "one", "batch")
     await until(lambda: len(taken) == 2)
@@ -89,13 +109,38 @@ async def test_a_replica_that_says_so_is_chosen_and_takes_its_work(core: Core, r
     await register.close()
 
 
+async def test_a_newcomer_computes_what_moves_to_it_before_it_is_chosen_for_it(core: Core, replicas: Replicas) -> None:
+    taken: list[str] = []
+    old = await replica(core, "old", taken, slots=1000)
+    await until(lambda: "old" in replicas._alive())
+    asked = [replace(KEY, key=f"key-{n}", messages=(Message("system", f"Manual {n}."),)) for n in range(12)]
+    asked.append(replace(KEY, key="too large", messages=(Message("system", "x" * core.bus.nc.max_payload),)))
+    moving = {one.key for one in asked if preference(one.key, [Candidate("old"), Candidate("new")])[0].name == "new"}
+    assert 2 < len(moving) < len(asked)
+    assert {replicas.choose(one) for one in asked} == {"old"}
+    engine, load = Keeper(), Load()
+    warming = Warming(core.bus.nc, "new", {MODEL: engine}, load)
+    await warming.open()
+    new = await replica(core, "new", taken, slots=1000, load=load)
+    await until(lambda: "new" in replicas._alive())
+    assert {replicas.choose(one) for one in asked if one.key != "too large"} == {"old"}
+    engine.may.set()
+    await until(lambda: {one.key for one in asked if replicas.choose(one) == "new"} == moving)
+    assert {request.messages[0].content for request in engine.requests} == {
+        one.messages[0].content for one in asked if one.key in moving - {"too large"}
+    }
+    await warming.close()
+    for register in (old, new):
+        await register.close()
+
+
 async def test_equal_keys_go_to_one_replica_until_it_is_full(core: Core, replicas: Replicas) -> None:
     taken: list[str] = []
     registers = [await replica(core, name, taken) for name in ("one", "two")]
     await until(lambda: len(replicas._alive()) == 2)
-    chosen = [replicas.choose(MODEL, "hot") for _ in range(4)]
+    chosen = [replicas.choose(HOT) for _ in range(4)]
     assert len(set(chosen)) == 1
-    assert replicas.choose(MODEL, "hot") not in ("", chosen[0])
+    assert replicas.choose(HOT) not in ("", chosen[0])
     for register in registers:
         await register.close()
 
@@ -111,17 +156,17 @@ async def test_the_waiting_work_of_a_dead_replica_goes_to_others(core: Core, rep
     alive = await replica(core, "alive", taken)
     await until(lambda: len(taken) == 5, seconds=5.0)
     assert sorted(taken[1:]) == [f"alive:{core.tenant}/j1/{n}" for n in range(4)]
-    assert replicas.choose(MODEL, "key") == "alive"
+    assert replicas.choose(KEY) == "alive"
     await alive.close()
 
 
 async def test_a_replica_that_leaves_gets_nothing_more_and_loses_nothing(core: Core, replicas: Replicas) -> None:
     taken: list[str] = []
     leaving = await replica(core, "leaving", taken)
-    await until(lambda: replicas.choose(MODEL, "key") == "leaving")
+    await until(lambda: replicas.choose(KEY) == "leaving")
     await leaving.close()
     await leaving.worker.drain(1.0)
-    await until(lambda: replicas.choose(MODEL, "key") == "")
+    await until(lambda: replicas.choose(KEY) == "")
     await send(core, 0, "leaving")  # chosen a moment before
     staying = await replica(core, "staying", taken)
     await until(lambda: taken == [f"staying:{core.tenant}/j1/0"])
@@ -142,7 +187,7 @@ async def test_what_cannot_be_read_is_no_replica(core: Core, replicas: Replicas)
     await core.bus.nc.publish(subjects.replica("odd"), b"{")
     taken: list[str] = []
     one = await replica(core, "one", taken)
-    await until(lambda: replicas.choose(MODEL, "key") == "one")
+    await until(lambda: replicas.choose(KEY) == "one")
     assert replicas._alive().keys() == {"one"}
     await one.close()
 

@@ -15,12 +15,14 @@ from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.salt import salt
 from services.route.adapters.replicas import Replicas
 from services.route.adapters.rollout import LONGEST_S, Rollout
-from services.route.domain.rollout import Change, beginning_of
+from services.route.domain.prefix import Beginning
+from services.route.domain.rollout import Change
 from shared.errors import ItemError
 
 pytestmark = pytest.mark.servers
 
-CHANGE = Change("acme", "house", "policy@2", "new", "old", beginning_of("You answer from the manual.", "A chart."))
+MESSAGES = (Message("system", "You answer from the manual."), Message("user", "A chart."))
+CHANGE = Change(Beginning("acme", "house", "policy@2", "new", MESSAGES), "old")
 
 
 @dataclass
@@ -98,7 +100,7 @@ async def test_questions_wait_with_the_new_version_until_all_who_will_serve_it_k
     for one in both:
         assert one.load.known("new")
         (request,) = one.engine.requests
-        assert request.messages == [Message("system", "You answer from the manual."), Message("user", "A chart.")]
+        assert request.messages == list(MESSAGES)
         assert request.salt == salt("acme", "policy@2"), "that of the questions to come"
         await one.close()
 

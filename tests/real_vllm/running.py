@@ -20,7 +20,7 @@ from contracts.item import Input
 from contracts.job import ItemResult, Options, ShardResult, TokenDelta
 
 MANUAL = " ".join(f"Section {n}: in case {n} somebody is told about it." for n in range(40))
-_START_S = 240.0
+START_S = 240.0
 
 CATALOGUE = """\
 models:
@@ -44,6 +44,7 @@ class Stack:
     penstock: Penstock
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
+    answered_by: dict[str, int] = field(default_factory=dict)  # which process, by job
 
     def start(self, name: str, module: str, **environment: str) -> None:
         """A process of a service; what it says stands in <name>.log."""
@@ -113,8 +114,14 @@ async def running(nats_url: str, redis_url: str, folder: Path, place: Path) -> A
                 replica = msgspec.json.decode(message.data, type=Replica)
                 stack.replicas[replica.name] = replica
 
+        async def note(message: Msg) -> None:
+            hop = msgspec.json.decode(message.data, type=Hop)
+            if hop.step == "generate":
+                stack.answered_by[hop.job] = int(hop.replica.rpartition("-")[2])
+
         await stack.penstock.nc.subscribe(subjects.replica("*"), cb=hear)
-        await until(lambda: len(stack.replicas) == 2, _START_S)
+        await stack.penstock.nc.subscribe("events.*.*", cb=note)
+        await until(lambda: len(stack.replicas) == 2, START_S)
         yield stack
     finally:
         await stack.penstock.close()

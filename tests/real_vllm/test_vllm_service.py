@@ -16,7 +16,7 @@ from client.client import Penstock
 from contracts.events import Hop
 from contracts.item import Input
 from contracts.job import Options
-from real_vllm.running import MANUAL, Stack, kill, running, until
+from real_vllm.running import MANUAL, START_S, Stack, kill, running, until
 from services.route.domain.prompts import FOLDER
 
 pytestmark = [pytest.mark.vllm, pytest.mark.servers, pytest.mark.timeout(400)]
@@ -133,3 +133,29 @@ async def test_questions_of_a_replica_that_dies_are_answered_by_the_other(stack:
     results = [await stack.result("acme", job) for job in jobs]
     assert all(result.items[0].answer is not None for result in results)
     await until(lambda: bool(answered_by - {hop.replica}))
+
+
+async def test_a_replica_that_joins_has_computed_what_moves_to_it(stack: Stack) -> None:
+    """A second one is started beside the survivor of the test above, where sixteen manuals are warm; half move."""
+    alone = {process.pid for process in stack.processes.values() if process.poll() is None}
+    options = Options(prompt="policy", max_tokens=4)
+    asked = [Input(f"Who is told in house {n}?", variables={"manual": f"House {n}. {MANUAL}"}) for n in range(16)]
+
+    async def found() -> list[tuple[int, int]]:
+        """Of each manual's question how many tokens came from the cache, and the process that answered."""
+        jobs = [(await stack.penstock.submit("direct", [one], options)).job for one in asked]
+        cached = [(await stack.result("default", job)).items[0].usage.cached_tokens for job in jobs]
+        await until(lambda: all(job in stack.answered_by for job in jobs))
+        return [(tokens, stack.answered_by[job]) for tokens, job in zip(cached, jobs, strict=True)]
+
+    await found()
+    assert {pid for _, pid in await found()} <= alone
+    known = set(stack.replicas)
+    stack.start("joined", "generate_gpu")
+    await until(lambda: any(one.prefixes for name, one in stack.replicas.items() if name not in known), START_S)
+    moved: set[int] = set()
+    while not moved:
+        answers = await found()
+        assert all(tokens > 500 for tokens, _ in answers), "its first question, too, finds the manual computed"
+        moved = {pid for _, pid in answers} - alone
+    assert moved == {stack.processes["joined"].pid}

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from services.route.domain.prefix import Beginning, begun
 from services.route.domain.prompts import load_prompts
 from services.route.domain.replicas import Candidate, preference
-from services.route.domain.rollout import Change, beginning_of, cold
+from services.route.domain.rollout import Change, cold
 
-CHANGE = Change("acme", "house", "policy@2", "new", "old", beginning_of("S", ""))
+CHANGE = Change(Beginning("acme", "house", "policy@2", "new", ()), "old")
 RANKED = [one.name for one in preference("new", [Candidate(name) for name in ("a", "b", "c")])]
 
 
@@ -32,7 +33,10 @@ def test_without_traffic_there_is_nothing_to_wait_for() -> None:
 
 
 def test_material_is_part_of_a_beginning() -> None:
-    assert [message.role for message in beginning_of("S", "M")] == ["system", "user"]
+    prompt = load_prompts().get("policy")
+    found = begun("acme", "house", prompt, "S", "M")
+    assert [message.role for message in found.messages] == ["system", "user"]
+    assert found.key != begun("acme", "house", prompt, "S", "").key
 
 
 def test_before_the_newest_version_there_was_the_next_lower_one(tmp_path: Path) -> None:

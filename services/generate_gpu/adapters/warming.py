@@ -1,4 +1,7 @@
-"""Computes how a new version of a prompt begins before questions come with it, so that the first one finds it there."""
+"""Computes how prompts begin before questions come with them, so that the first one finds it there.
+
+Route says so where a prompt has a new version, and to a replica that has joined.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -43,7 +46,11 @@ class Warming:
             log.warning("told to compute what cannot be read: %s", error)
             return
         engine = self.engines.get(about.model)
-        if engine is not None and not self.load.known(about.prefix):
+        if engine is None:
+            return
+        if self.load.known(about.prefix):
+            self.load.holds(about.prefix)  # among the newest again, so that the register says so
+        else:
             await self._compute(about, engine)
 
     async def _compute(self, about: Warm, engine: Keeping) -> None:

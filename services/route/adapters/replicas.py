@@ -17,8 +17,10 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from contracts import subjects
-from contracts.events import Replica
+from contracts.events import Replica, Warm
 from contracts.subjects import MSG_ID, REPLICAS, WORK
+from services.route.domain.newcomers import Newcomers
+from services.route.domain.prefix import Beginning
 from services.route.domain.replicas import Candidate, orphans, pick
 from shared.bus import Bus
 from shared.errors import Retryable
@@ -44,6 +46,7 @@ class Replicas:
 
     bus: Bus
     clock: Callable[[], float] = time.monotonic
+    newcomers: Newcomers = field(default_factory=Newcomers)
     _heard: dict[str, _Heard] = field(default_factory=dict)
     _since: float = math.inf  # when it began to listen
     _looking: asyncio.Task[None] | None = None
@@ -57,16 +60,30 @@ class Replicas:
         if self._looking is not None:
             self._looking.cancel()
 
-    def choose(self, model: str, key: str, calls: int = 1) -> str:
-        """The replica that gets these calls; empty where none keeps prefixes for this model."""
-        alive = {name: heard for name, heard in self._alive().items() if model in heard.about.models}
-        found = pick(
-            key, [Candidate(n, heard.about.load + heard.sent, heard.about.slots) for n, heard in alive.items()]
-        )
+    def choose(self, beginning: Beginning, calls: int = 1) -> str:
+        """The replica that gets these calls; empty where none keeps prefixes for this model.
+
+        One that has joined and is still computing the beginning is passed over, as long as there is another.
+        """
+        self.newcomers.asked(beginning, calls)
+        alive = {name: heard for name, heard in self._alive().items() if beginning.model in heard.about.models}
+        withheld = self.newcomers.withheld(beginning.key)
+        ready = {name: heard for name, heard in alive.items() if name not in withheld} or alive
+        candidates = [Candidate(n, heard.about.load + heard.sent, heard.about.slots) for n, heard in ready.items()]
+        found = pick(beginning.key, candidates)
         if found is None:
             return ""
         alive[found.name].sent += calls
         return found.name
+
+    async def tell(self, name: str, beginning: Beginning) -> bool:
+        """Have a replica compute a beginning, behind everybody who waits; False where no message can hold it."""
+        one = beginning
+        payload = msgspec.json.encode(Warm(one.tenant, one.model, one.prompt, one.key, list(one.messages)))
+        if len(payload) > self.bus.nc.max_payload:
+            return False
+        await self.bus.nc.publish(subjects.warm(name), payload)
+        return True
 
     @property
     def heard_all(self) -> bool:
@@ -111,13 +128,27 @@ class Replicas:
         name = message.subject.rpartition(".")[2]
         if "KV-Operation" in (message.headers or {}):
             self._heard.pop(name, None)
+            self.newcomers.left(name)
             return
         try:
             about = msgspec.json.decode(message.data, type=Replica)
         except msgspec.MsgspecError as error:
             log.warning("replica %s says what cannot be read: %s", name, error)
             return
+        self.newcomers.heard(about, [other.about for other in self._alive().values() if other.about.name != name])
         self._heard[name] = _Heard(about, self.clock())
+        await self._warm()
+
+    async def _warm(self) -> None:
+        """Tell newcomers what moves to them. What cannot be told is computed when the first question comes."""
+        for name, beginning in self.newcomers.due():
+            try:
+                told = await self.tell(name, beginning)
+            except NatsError as error:
+                log.debug("replica %s cannot be told what to compute: %s", name, error)
+                return
+            if not told:
+                self.newcomers.computed(name, beginning.key)
 
     async def _look(self) -> None:
         """Whoever has not listened for long enough cannot know who is silent."""

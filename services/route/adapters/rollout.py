@@ -6,10 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import msgspec
-
-from contracts import subjects
-from contracts.events import Warm
 from services.route.adapters.replicas import Replicas
 from services.route.domain.rollout import Change, cold
 
@@ -40,31 +36,29 @@ class Rollout:
 
     async def ready(self, change: Change) -> bool:
         """Whether questions go out with the new version; if not, replicas are told to compute its beginning."""
-        if change.key in self._live:
+        key = change.to.key
+        if key in self._live:
             return True
         if not self.replicas.heard_all:
             return False
-        missing = cold(change, self.replicas.held(change.model))
+        missing = cold(change, self.replicas.held(change.to.model))
         now = self.clock()
-        waiting = self._waiting.setdefault(change.key, _Waiting(now))
+        waiting = self._waiting.setdefault(key, _Waiting(now))
         if missing and now - waiting.since < LONGEST_S and await self._warm(change, missing, waiting, now):
             return False
         if missing:
-            log.warning("%s goes live for %s, although %s have not computed it", change.prompt, change.tenant, missing)
-        self._go_live(change.key)
+            to = change.to
+            log.warning("%s goes live for %s, although %s have not computed it", to.prompt, to.tenant, missing)
+        self._go_live(key)
         return True
 
     async def _warm(self, change: Change, replicas: list[str], waiting: _Waiting, now: float) -> bool:
         """False where the beginning does not fit into a message."""
-        about = Warm(change.tenant, change.model, change.prompt, change.key, list(change.messages))
-        payload = msgspec.json.encode(about)
-        nc = self.replicas.bus.nc
-        if len(payload) > nc.max_payload:
-            return False
         for name in replicas:
             if now - waiting.asked.get(name, -_AGAIN_S) >= _AGAIN_S:
                 waiting.asked[name] = now
-                await nc.publish(subjects.warm(name), payload)
+                if not await self.replicas.tell(name, change.to):
+                    return False
         return True
 
     def _go_live(self, key: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 
+from contracts.item import Message
 from services.route.domain.prompts import Prompt
 
 _BYTES = 12
@@ -27,9 +28,31 @@ class PrefixKey:
         return _hash(tenant, self.digest)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What all prompts of a key begin with, and whose it is: all that a replica needs to compute it beforehand."""
+
+    tenant: str
+    model: str
+    prompt: str  # name@version
+    key: str  # within the tenant
+    messages: tuple[Message, ...]
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return sum(len(message.content) for message in self.messages)
+
+
 def prefix_key(model: str, prompt: Prompt, beginning: Sequence[str]) -> PrefixKey:
     """The key of a prompt that begins so (`render.beginning`); it does not depend on history, passages or question."""
     return PrefixKey(model, prompt.digest, _hash(*beginning))
+
+
+def begun(tenant: str, model: str, prompt: Prompt, system: str, material: str) -> Beginning:
+    """The beginning that a prompt has with this system message and this material."""
+    messages = (Message("system", system), *([Message("user", material)] if material else []))
+    return Beginning(tenant, model, prompt.ref, prefix_key(model, prompt, (system, material)).of(tenant), messages)
 
 
 def _hash(*parts: str) -> str:

@@ -1,27 +1,18 @@
 """A new version of a prompt: which replicas must know how it begins before questions come with it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from contracts.item import Message
+from services.route.domain.prefix import Beginning
 from services.route.domain.replicas import Candidate, preference
 
 
 @dataclass(frozen=True)
 class Change:
-    """The newest version of a prompt for one tenant and one beginning, and the key of the version before."""
+    """How the newest version of a prompt begins for one tenant, and the key of the version before."""
 
-    tenant: str
-    model: str
-    prompt: str  # name@version
-    key: str
+    to: Beginning
     before: str  # the key that the same questions had before
-    messages: Sequence[Message]
-
-
-def beginning_of(system: str, material: str) -> list[Message]:
-    """What all prompts of a key begin with, as messages."""
-    return [Message("system", system), *([Message("user", material)] if material else [])]
 
 
 def cold(change: Change, held: Mapping[str, Collection[str]]) -> list[str]:
@@ -31,5 +22,5 @@ def cold(change: Change, held: Mapping[str, Collection[str]]) -> list[str]:
     there is no traffic to protect.
     """
     serving = sum(change.before in keys for keys in held.values())
-    ranked = preference(change.key, [Candidate(name) for name in held])
-    return [replica.name for replica in ranked[:serving] if change.key not in held[replica.name]]
+    ranked = preference(change.to.key, [Candidate(name) for name in held])
+    return [replica.name for replica in ranked[:serving] if change.to.key not in held[replica.name]]
