@@ -44,6 +44,7 @@ class Provider:
     patience: Patience = field(default_factory=Patience)
     breaker: Breaker = field(default_factory=lambda: Breaker(open_s=0.2, open_max_s=0.4))
     room: Room = field(default_factory=lambda: Room(1000))
+    silence_s: float = 5.0
 
     async def work(self, workers: int = 2, settings: GenerateSettings | None = None) -> None:
         await self.core.route()
@@ -56,7 +57,7 @@ class Provider:
     def _workshop(self) -> Workshop:
         def endpoint(name: str, server: ScriptedModel, **more: object) -> Model:
             return Model.model_validate(
-                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout(read=5.0)}
+                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout(read=self.silence_s)}
                 | {"breaker": self.breaker, "patience": self.patience} | more
             )  # fmt: skip
 
@@ -133,14 +134,14 @@ async def test_who_asks_another_model_does_not_wait_behind_one_that_hangs(provid
 
     provider.large.answer = hang
     provider.spare.when(".", "fine")
-    provider.breaker = Breaker(slow_s=600)
+    provider.breaker, provider.silence_s = Breaker(slow_s=600), 600
     settings = GenerateSettings(interactive_slots=8, ack_wait_s=30)
     provider.room = Room(settings.interactive_slots)
     await provider.work(1, settings)
     await provider.job(shards=40, lane="interactive", job="stuck")
     await eventually(lambda: provider.room.most("spare") < settings.interactive_slots)
     await provider.job(shards=10, lane="interactive", job="well", model="spare")
-    report = await provider.core.report("well", seconds=60)
+    report = await provider.core.report("well", seconds=30)
     assert (report.succeeded, report.rungs) == (30, {})
     assert not may.is_set()
     may.set()
