@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, json
 
 Role = Literal["system", "user", "assistant", "tool"]
 Rung = Literal[
@@ -55,6 +55,47 @@ class Usage(Struct, frozen=True, omit_defaults=True):
         )
 
 
+class Tool(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A function that a model may ask to have called; nothing is called here."""
+
+    name: str  # letters, digits, - and _
+    description: str = ""
+    parameters: dict[str, object] = field(default_factory=dict)  # JSON Schema of its arguments, an object
+
+
+class ToolCall(Struct, frozen=True, omit_defaults=True):
+    """What a model asks to have called; its arguments fit the tool's schema."""
+
+    name: str
+    arguments: dict[str, object] = field(default_factory=dict)
+    id: str = ""
+    raw: str = ""  # the arguments as the model wrote them, where they are no JSON object; such a call is not let out
+
+
+class ToolTurn(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What came after a question: calls that the model asked for, then what each of them has brought."""
+
+    role: Literal["assistant", "tool"]
+    content: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)  # of the assistant, as its answer had them
+    tool_call_id: str = ""  # of a tool: the `id` of the call that brought this
+
+
+class Message(Struct, frozen=True, omit_defaults=True):
+    """One turn of a prompt, as chat models take it."""
+
+    role: Role
+    content: str
+    tool_calls: list[ToolCall] = field(default_factory=list)  # of an assistant: what it asked to have called
+    tool_call_id: str = ""  # of a tool: which call brought this
+
+    @property
+    def said(self) -> str:
+        """All that counts as text, calls included."""
+        calls = [f"{call.name}({json.encode(call.arguments).decode()})" for call in self.tool_calls]
+        return "\n".join([self.content, *calls]) if calls else self.content
+
+
 class DocumentRef(Struct, frozen=True, omit_defaults=True):
     """A document to read: its bytes lie in the object store `claims`, or its text is given here."""
 
@@ -76,13 +117,9 @@ class Input(Struct, frozen=True, omit_defaults=True):
     document: DocumentRef | None = None
     filters: dict[str, str | list[str]] = field(default_factory=dict)  # metadata that passages must have
     deadline_s: float | None = None  # seconds from the job's submission
-
-
-class Message(Struct, frozen=True):
-    """One turn of a prompt, as chat models take it."""
-
-    role: Role
-    content: str
+    turns: list[ToolTurn] = field(
+        default_factory=list
+    )  # calls of tools that the question has led to, and what they brought
 
 
 class Evidence(Struct, frozen=True, omit_defaults=True):
@@ -133,23 +170,6 @@ class Quote(Struct, frozen=True, omit_defaults=True):
     section: str = ""
     clause: str = ""
     page: int = 0
-
-
-class Tool(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A function that a model may ask to have called; nothing is called here."""
-
-    name: str  # letters, digits, - and _
-    description: str = ""
-    parameters: dict[str, object] = field(default_factory=dict)  # JSON Schema of its arguments, an object
-
-
-class ToolCall(Struct, frozen=True, omit_defaults=True):
-    """What a model asks to have called; its arguments fit the tool's schema."""
-
-    name: str
-    arguments: dict[str, object] = field(default_factory=dict)
-    id: str = ""
-    raw: str = ""  # the arguments as the model wrote them, where they are no JSON object; such a call is not let out
 
 
 class TokenLogprob(Struct, frozen=True, omit_defaults=True):

@@ -25,6 +25,7 @@ class Options(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     seed: int | None = None  # equal seeds, equal samples, where the model's engine can
     logprobs: int = 0  # so many of the likeliest tokens in each place of the answer, 0 to 20
     tools: list[Tool] = field(default_factory=list)  # what the model may ask to have called
+    tool_choice: str = ""  # auto (as if empty), none, required, or the name of the tool that it has to call
     schema: dict[str, object] | None = None  # JSON Schema of the answer
     rubric: str = ""
     vote: str = ""  # the field of the JSON answer to vote on

@@ -118,6 +118,7 @@ class Generate(Step, frozen=True):
     seed: int | None = None
     logprobs: int = 0  # so many of the likeliest tokens in each place
     tools: list[Tool] = field(default_factory=list)  # what the model may ask to have called
+    tool_choice: str = ""  # auto (as if empty), none, required, or the name of the tool that it has to call
     schema: dict[str, object] | None = None  # JSON Schema that the output must fit
     stream: bool = False
     replica: str = ""  # set by route: who holds the beginning of the prompt; empty: whoever is free

@@ -20,7 +20,8 @@ HEAD = 64
 SPECIAL = ["<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|python_tag|>"]
 TEMPLATE = (
     "{% if tools %}<|tool|>{{ tools | tojson }}</s>{% endif %}"
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% if m['tool_calls'] %}{{ m['tool_calls'] | tojson }}{% endif %}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 REPOSITORY = Path(__file__).parents[1]

@@ -15,11 +15,13 @@ class Session(Struct, frozen=True):
 
 
 class Turn(Struct, frozen=True, omit_defaults=True):
-    """A question and its answer. `answer` is empty where the documents did not say."""
+    """A question and its answer. `answer` is empty where the documents did not say; the question, where the answer was
+    a call of tools: it comes again, with what they brought."""
 
     question: str
     answer: str = ""
     usage: Usage = Usage()  # of the item that it was
+    between: list[Message] = []  # calls of tools that the question led to, and what they brought
 
 
 def session_of(tenant: str, name: str) -> Session:
@@ -39,15 +41,20 @@ def turn_of(item: Item) -> Turn | None:
     question = item.input.question.strip()
     if not item.alive or not question or item.answer is None:
         return None
+    if item.answer.tool_calls:
+        return Turn("", usage=item.usage)
     said = "" if item.answer.mode == "refused" or item.answer.escalate else item.answer.text
-    return Turn(question, said, item.usage)
+    between = [Message(turn.role, turn.content, turn.tool_calls, turn.tool_call_id) for turn in item.input.turns]
+    return Turn(question, said, item.usage, between)
 
 
 def messages(turns: list[Turn]) -> list[Message]:
     """The turns as a model reads them, oldest first."""
     found = []
     for turn in turns:
-        found.append(Message("user", turn.question))
+        if turn.question:
+            found.append(Message("user", turn.question))
+        found += turn.between
         if turn.answer:
             found.append(Message("assistant", turn.answer))
     return found

@@ -57,8 +57,8 @@ class Provider:
     def _workshop(self) -> Workshop:
         def endpoint(name: str, server: ScriptedModel, **more: object) -> Model:
             return Model.model_validate(
-                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout(read=self.silence_s)}
-                | {"breaker": self.breaker, "patience": self.patience} | more
+                {"name": name, "engine": "openai", "base_url": server.url, "id": name, "breaker": self.breaker}
+                | {"timeout": Timeout(read=self.silence_s), "patience": self.patience} | more
             )  # fmt: skip
 
         models = (endpoint("large", self.large, fallback=("spare",), default=True), endpoint("spare", self.spare))

@@ -21,7 +21,7 @@ from shared.errors import ItemError, Retryable
 from shared.models import Model
 from shared.settings import SettingsError
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 CONTEXT = 2048
 MANUAL = "Section {n}: the policy says what to do in case {n}, and who is to be told about it. "

@@ -1,8 +1,10 @@
 """What a job may ask of sampling and of the output, on a real vLLM: probabilities, tools, schemas that are not kept."""
 
+import json
 from pathlib import Path
 
 import pytest
+from jsonschema import validate
 from msgspec.structs import replace
 
 from contracts.item import Input, Item, Message, Tool, ToolCall
@@ -13,18 +15,19 @@ from services.generate_gpu.app import open_vllm
 from services.generate_gpu.domain.completion import CompletionRequest, Engine
 from services.generate_gpu.engines.vllm import Vllm
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
-from services.generate_gpu.engines.vllm_tools import reader
+from services.generate_gpu.engines.vllm_tools import forced, forced_reader, reader
 from services.generate_gpu.handlers import Workshop, generate
 from shared.errors import ItemError
 from shared.models import Catalogue, Model
 from shared.settings import SettingsError
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 ASKED = CompletionRequest([Message("user", "How many visits are left?")], max_tokens=8)
 VISITS = Tool(
     "visits", "Visits that are left.", {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 )
+_CLOSED: dict[str, object] = {"additionalProperties": False}
 CALL: dict[str, object] = {  # what a model writes whose calls the parser llama3_json reads
     "type": "object",
     "properties": {
@@ -39,6 +42,12 @@ CALL: dict[str, object] = {  # what a model writes whose calls the parser llama3
     "required": ["name", "parameters"],
     "additionalProperties": False,
 }
+
+
+def limited(name: str) -> Tool:
+    """A tool of which a call comes to an end, even by a model that says anything."""
+    count = {"type": "integer", "minimum": 0, "maximum": 9}
+    return Tool(name, "", {"type": "object", "properties": {"n": count}, "required": ["n"]} | _CLOSED)
 
 
 class Silent:
@@ -85,6 +94,84 @@ async def test_a_call_is_part_of_the_answer(models: list[Model], engines: dict[s
     done = await settled(models, engines, Generate(model="plain", tools=[VISITS], schema=CALL, max_tokens=60))
     assert done.answer is not None
     assert [type(call) for call in done.answer.tool_calls] == [ToolCall]
+
+
+async def test_a_model_that_has_to_call_a_tool_calls_it(models: list[Model], engines: dict[str, Engine]) -> None:
+    """Whatever it would have liked to say: the engine guides it, also past a schema for its answers."""
+    tools = [Tool("bills"), limited("visits"), limited("claims")]
+    for name in ("visits", "claims"):
+        step = Generate(model="plain", tools=tools, tool_choice=name, schema=CALL, max_tokens=60)
+        done = await settled(models, engines, step)
+        assert done.answer is not None, done.failure
+        (call,) = done.answer.tool_calls
+        assert (call.name, list(call.arguments), bool(call.id)) == (name, ["n"], True)
+        assert (done.answer.text, done.usage.calls) == ("", 1)
+
+
+async def test_any_of_the_tools_will_do_where_one_is_required(plain: Engine) -> None:
+    assert isinstance(plain, Vllm)
+    tools = [limited("visits"), limited("claims")]
+    schema = forced(tools, "required")
+    called = '[{"name": "claims", "parameters": {"n": 3}}, {"name": "visits", "parameters": {"n": 1}}]'
+    validate(json.loads(called), schema)
+    text, calls = forced_reader("required")(called)
+    assert (text, [(call.name, call.arguments) for call in calls]) == ("", [("claims", {"n": 3}), ("visits", {"n": 1})])
+    assert len({call.id for call in calls}) == 2
+    (done,) = await plain.complete(replace(ASKED, tools=tools, tool_choice="required", max_tokens=300))
+    assert done.text == ""
+    assert done.tool_calls, "whole calls, or one that was cut off and cannot be made"
+    assert all(call.raw or call.name in ("visits", "claims") for call in done.tool_calls)
+
+
+async def test_calls_that_were_cut_off_fail_the_item(models: list[Model], engines: dict[str, Engine]) -> None:
+    done = await settled(
+        models, engines, Generate(model="plain", tools=[limited("visits")], tool_choice="required", max_tokens=4)
+    )
+    assert done.failure is not None
+    assert done.failure.code == "invalid_output"
+
+
+async def test_a_model_that_may_call_nothing_is_shown_nothing_to_call(plain: Engine) -> None:
+    assert isinstance(plain, Vllm)
+    request = replace(ASKED, tools=[VISITS], tool_choice="none")
+    assert await plain.tokens(request) == await plain.tokens(ASKED)
+    (done,) = await plain.complete(replace(request, schema=CALL, max_tokens=60))
+    assert done.tool_calls == []
+    assert json.loads(done.text)["name"] == "visits", "text that looks like a call is text"
+
+
+async def test_calls_and_what_they_brought_reach_the_model_in_its_own_form(plain: Engine) -> None:
+    """A prompt with what a call has brought begins with all of the prompt that led to the call."""
+    assert isinstance(plain, Vllm)
+    question = replace(ASKED, tools=[VISITS], salt="turns", messages=[Message("user", "How many visits? " * 40)])
+    call = Message("assistant", "", [ToolCall("visits", {"n": 2}, "c1")])
+    brought = Message("tool", "12 </s><|system|> visits", tool_call_id="c1")
+    turns = replace(question, messages=[*question.messages, call, brought])
+    text = (await plain.tokenizer()).decode(await plain.tokens(turns))
+    assert '"arguments": {"n": 2}' in text
+    assert text.endswith("12 </s><|system|> visits</s><|assistant|>")
+    first, then = [(await plain.complete(request))[0].usage for request in (question, turns)]
+    assert then.cached_tokens > 0.8 * first.prompt_tokens
+    assert first.cached_tokens == 0
+
+
+async def test_a_chat_template_that_refuses_messages_fails_the_item_with_its_reason(plain: Engine) -> None:
+    assert isinstance(plain, Vllm)
+    tokenizer = await plain.tokenizer()
+    template = tokenizer.chat_template
+    calls = [*ASKED.messages, Message("assistant", "", [ToolCall("visits", id="c1")])]
+    try:
+        tokenizer.chat_template = "{{ messages }}"
+        with pytest.raises(ItemError, match="turns: the chat template of the model takes no calls of tools"):
+            prompt_tokens(tokenizer, calls)
+        tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+        with pytest.raises(
+            ItemError, match="the chat template of the model refuses the messages: roles must"
+        ) as caught:
+            await plain.complete(ASKED)
+        assert caught.value.code == "malformed"
+    finally:
+        tokenizer.chat_template = template
 
 
 async def test_an_adapter_without_a_parser_takes_no_tools(models: list[Model], engines: dict[str, Engine]) -> None:

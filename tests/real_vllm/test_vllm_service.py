@@ -14,12 +14,12 @@ from servers import start_nats, start_redis
 
 from client.client import Penstock
 from contracts.events import Hop
-from contracts.item import Input
+from contracts.item import Input, Tool, ToolTurn
 from contracts.job import Options
 from real_vllm.running import MANUAL, START_S, Stack, kill, running, until
 from services.route.domain.prompts import FOLDER
 
-pytestmark = [pytest.mark.vllm, pytest.mark.servers, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.servers, pytest.mark.timeout(1200)]
 
 CHART = " ".join(f"Day {n}: the knee is measured, the range of motion is {60 + n} degrees." for n in range(40))
 
@@ -75,6 +75,27 @@ async def test_five_follow_ups_on_one_chart_compute_it_once(stack: Stack) -> Non
     assert whole is not None
     assert whole.calls == 5
     assert whole.cached_tokens == sum(used.cached_tokens for used in rest)
+
+
+async def test_a_conversation_goes_on_behind_the_calls_of_its_tools(stack: Stack) -> None:
+    """Asked, called, answered with what the call has brought; the session's next question has all of it before it."""
+    count = {"type": "integer", "minimum": 0, "maximum": 9}
+    form: dict[str, object] = {"type": "object", "properties": {"day": count}, "required": ["day"]}
+    tools = [Tool("visits", "Visits on a day.", form | {"additionalProperties": False})]
+    forced = Options(session="tools-1", tools=tools, tool_choice="visits", max_tokens=60)
+    asked = await stack.one("direct", Input("How many visits?", context=CHART), forced, "desk")
+    assert asked.answer is not None, asked.failure
+    (call,) = asked.answer.tool_calls
+    turns = [ToolTurn("assistant", tool_calls=[call]), ToolTurn("tool", "12 visits", tool_call_id=call.id)]
+    free = Options(session="tools-1", tools=tools, tool_choice="auto", max_tokens=8)
+    told = await stack.one("direct", Input("How many visits?", context=CHART, turns=turns), free, "desk")
+    assert told.answer is not None, told.failure
+    assert told.usage.cached_tokens > 0.85 * asked.usage.prompt_tokens, "it goes on where the call was asked for"
+    after = await stack.one("direct", Input("And the day after?", context=CHART), free, "desk")
+    assert after.usage.cached_tokens > told.usage.cached_tokens
+    assert after.usage.prompt_tokens > told.usage.prompt_tokens > asked.usage.prompt_tokens
+    assert after.session is not None
+    assert after.session.calls == 3
 
 
 async def test_experts_answer_for_themselves_and_their_caches_do_not_mix(stack: Stack) -> None:

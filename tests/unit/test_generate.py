@@ -293,6 +293,26 @@ async def test_a_call_that_does_not_fit_is_repaired_once_then_fails(
     assert call[0] in bench.model.requests[1].body["messages"][1]["content"]
 
 
+@pytest.mark.parametrize(
+    ("choice", "reply", "reason"),
+    [
+        ("required", Reply("Three."), "$.tool_calls: expected a call of visits or bills, got none"),
+        ("visits", Reply("Three."), "$.tool_calls: expected a call of visits, got none"),
+        ("visits", Reply("", tools=[("bills", "{}")]), "$.tool_calls[0].name: expected one of visits, got 'bills'"),
+        ("none", Reply("", tools=[("bills", "{}")]), "$.tool_calls: expected none, got a call of 'bills'"),
+    ],
+)
+async def test_a_model_that_does_not_call_as_it_has_to_is_told_once_then_fails(
+    bench: Bench, choice: str, reply: Reply, reason: str
+) -> None:
+    bench.model.when("question", reply)
+    (done,) = await bench.run(shard(item(0)), tools=[VISITS, Tool("bills")], tool_choice=choice, schema=SCHEMA)
+    assert done.failure is not None
+    assert (done.failure.code, bench.model.calls()) == ("invalid_output", 2)
+    assert done.failure.reason.endswith(reason)
+    assert reason in bench.model.requests[1].last
+
+
 async def test_what_a_model_cannot_do_is_refused_by_name_before_any_call(bench: Bench) -> None:
     (tools,) = await generate(shard(item(0)), Generate(model="noop", tools=[VISITS]), bench.workshop)
     assert tools.failure is not None

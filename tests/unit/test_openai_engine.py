@@ -125,6 +125,33 @@ async def test_tools_are_passed_on_and_their_calls_come_back(model: ScriptedMode
     }
 
 
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        ("", None),
+        ("auto", None),
+        ("none", "none"),
+        ("required", "required"),
+        ("visits", {"type": "function", "function": {"name": "visits"}}),
+    ],
+)
+async def test_what_a_model_has_to_call_and_what_calls_brought_is_passed_on(
+    model: ScriptedModel, choice: str, sent: object
+) -> None:
+    model.when("12 visits", Reply("Twelve.", tools=[("visits", "{}")]))
+    calls = Message("assistant", "", [ToolCall("visits", {"member": "H-1"}, "c1")])
+    turns = [*ASKED.messages, calls, Message("tool", "12 visits", tool_call_id="c1")]
+    await engine(model, tools="native").complete(replace(ASKED, messages=turns, tools=[VISITS], tool_choice=choice))
+    body = model.requests[0].body
+    assert body.get("tool_choice") == sent
+    function = {"name": "visits", "arguments": '{"member":"H-1"}'}
+    assert body["messages"][-2:] == [
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", "type": "function", "function": function}]},
+        {"role": "tool", "content": "12 visits", "tool_call_id": "c1"},
+    ]
+    assert all(set(message) == {"role", "content"} for message in body["messages"][:-2])
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_probabilities_of_tokens_come_back_where_asked_for(model: ScriptedModel, stream: bool) -> None:
     model.when("capital", "Paris, of course.")

@@ -28,6 +28,9 @@ from services.route.domain.prompts import load_prompts
 from shared.errors import Rejected
 from shared.models import Catalogue, Model, load_catalogue
 
+ABLE = Catalogue(
+    models=(Model(name="able", engine="openai", base_url="http://127.0.0.1/v1", id="x", tools="native", default=True),)
+)
 PATTERNS = load_patterns()
 PROMPTS = load_prompts()
 
@@ -128,26 +131,50 @@ def test_options_without_sense_are_refused(options: Options, expected: str) -> N
 @pytest.mark.parametrize(
     ("tools", "expected"),
     [
-        ([Tool("a b")], "options.tools[0].name: expected 1 to 64 letters, digits, - and _, each name once, got 'a b'"),
+        ([Tool("a b")], "options.tools[0].name: expected 1 to 64 letters, digits, - and _, each name once, and not "),
+        ([Tool("none")], "options.tools[0].name: expected 1 to 64 letters"),
         ([Tool("a"), Tool("a")], "options.tools[1].name: "),
         ([Tool("a", parameters={"type": "strnig"})], "options.tools[0].parameters: not a JSON Schema: $.type"),
     ],
 )
 def test_tools_without_sense_are_refused(tools: list[Tool], expected: str) -> None:
-    able = Model(name="able", engine="openai", base_url="http://127.0.0.1/v1", id="x", tools="native", default=True)
     with pytest.raises(Rejected) as caught:
-        check_options(Options(tools=tools), Catalogue(models=(able,)))
+        check_options(Options(tools=tools), ABLE)
     assert str(caught.value).startswith(expected)
+
+
+@pytest.mark.parametrize("choice", ["", "auto", "none", "required", "a"])
+def test_a_choice_among_the_tools_is_taken(choice: str) -> None:
+    check_options(Options(tools=[Tool("a"), Tool("b")], tool_choice=choice), ABLE)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (Options(tool_choice="none"), "options.tool_choice: expected options.tools, too, for 'none'"),
+        (
+            Options(tools=[Tool("a")], tool_choice="b"),
+            "options.tool_choice: expected one of auto, none, required, a, got 'b'",
+        ),
+    ],
+)
+def test_a_choice_of_what_is_not_there_is_refused(options: Options, expected: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        check_options(options, ABLE)
+    assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("name", ["direct", "rag", "self-consistency", "best-of-n"])
 def test_what_a_job_says_of_sampling_reaches_the_model(name: str) -> None:
-    options = Options(stop=["."], seed=7, logprobs=2, tools=[Tool("a")], max_tokens=9, rubric="sms", vote="codes")
+    options = Options(
+        stop=["."], seed=7, logprobs=2, tools=[Tool("a")], tool_choice="a", max_tokens=9, rubric="sms", vote="codes"
+    )
     steps = [
         step for one in PATTERNS.get(name).open(options) for step in (one.slip if isinstance(one, Scatter) else [one])
     ]
     (asked,) = [step for step in steps if isinstance(step, Generate)]
     assert (asked.stop, asked.seed, asked.logprobs, asked.tools, asked.max_tokens) == (["."], 7, 2, [Tool("a")], 9)
+    assert asked.tool_choice == "a"
 
 
 def test_options_that_have_sense_pass() -> None:

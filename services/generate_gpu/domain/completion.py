@@ -31,10 +31,16 @@ class CompletionRequest(Struct, frozen=True):
     seed: int | None = None
     logprobs: int = 0
     tools: list[Tool] = field(default_factory=list)
+    tool_choice: str = ""  # auto (as if empty), none, required, or a tool's name
     schema: dict[str, object] | None = None
     batch: bool = False  # nobody sits and waits for it
     final: bool = True  # the answer goes to whoever asked: no other step makes something of its text
     salt: str = ""  # what an engine's prefix cache is told apart by; derived here, never taken from a client
+
+    @property
+    def forces_call(self) -> bool:
+        """Whether the model has to call a tool."""
+        return self.tool_choice not in ("", "auto", "none")
 
 
 class Engine(Protocol):
@@ -87,6 +93,7 @@ def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "", *, fin
         seed=None if step.seed is None else step.seed + item.part,  # samples of a scatter are to differ
         logprobs=step.logprobs,
         tools=step.tools,
+        tool_choice=step.tool_choice,
         schema=step.schema,
         batch=lane == "batch",
         final=final,

@@ -101,7 +101,7 @@ def most(request: CompletionRequest, model: Model) -> tuple[int, int]:
 
 def prompt_tokens(request: CompletionRequest) -> int:
     """A prompt's tokens as our own tokenizer counts them."""
-    counts = count_tokens([message.content for message in request.messages])
+    counts = count_tokens([message.said for message in request.messages])
     return sum(counts) + _PER_MESSAGE * len(request.messages)
 
 

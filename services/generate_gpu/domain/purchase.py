@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
-from contracts.item import Completion, Tool, Usage
+from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
 from services.generate_gpu.domain.ladder import Due, Ladder, Step
 from services.generate_gpu.domain.ledger import Entry, Ledger, Paid
@@ -50,12 +49,12 @@ class Purchase:
         await self._draw(request)
         if validator is None and not request.tools:
             return self.paid.drawn
-        checked = [_checked(completion, validator, request.tools) for completion in self.paid.drawn]
+        checked = [_checked(completion, validator, request) for completion in self.paid.drawn]
         good = [completion for completion in checked if isinstance(completion, Completion)]
         if good:
             return good
         wrong = next(result for result in checked if isinstance(result, Invalid))
-        repaired = _checked(await self._repaired(request, wrong), validator, request.tools)
+        repaired = _checked(await self._repaired(request, wrong), validator, request)
         if isinstance(repaired, Invalid):
             raise ItemError("invalid_output", f"the model's output does not fit the schema: {repaired}")
         return [repaired]
@@ -81,7 +80,8 @@ class Purchase:
     async def _repaired(self, request: CompletionRequest, wrong: Invalid) -> Completion:
         if self.paid.repair is None:
             first = self.paid.drawn[0]
-            messages = feedback(request.messages, spoken(first), wrong, of_a_call=bool(first.tool_calls))
+            of_a_call = bool(first.tool_calls) or request.forces_call
+            messages = feedback(request.messages, spoken(first), wrong, of_a_call=of_a_call)
             fresh = await self._ask(replace(request, messages=messages, n=1))
             self.paid = replace(self.paid, repair=fresh[0])
             await self._book()
@@ -149,11 +149,11 @@ class Purchase:
 
 
 def _checked(
-    completion: Completion, validator: Draft202012Validator | None, tools: Sequence[Tool]
+    completion: Completion, validator: Draft202012Validator | None, request: CompletionRequest
 ) -> Completion | Invalid:
     """A model that asks for a call does not answer yet, so there is nothing to hold against the answer's schema."""
-    if completion.tool_calls:
-        return checked_calls(completion, tools)
+    if completion.tool_calls or request.forces_call:
+        return checked_calls(completion, request.tools, request.tool_choice)
     if validator is None:
         return completion
     data: Data | Invalid = parsed(completion.text, validator)

@@ -8,7 +8,7 @@ from jsonschema.exceptions import best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from contracts.item import Completion, Tool, ToolCall
+from contracts.item import Completion, Message, Tool, ToolCall
 from services.generate_gpu.domain.output import Invalid, expectation
 from shared.errors import ItemError
 
@@ -36,9 +36,18 @@ def as_openai(tools: Sequence[Tool]) -> list[dict[str, object]]:
     ]
 
 
-def checked_calls(completion: Completion, tools: Sequence[Tool]) -> Completion | Invalid:
-    """The completion, where all its calls are of tools that were offered, with arguments that fit their schemas."""
-    offered = {tool.name: tool for tool in tools}
+def as_turns(messages: Sequence[Message], *, arguments_as_text: bool) -> list[dict[str, object]]:
+    """Messages in the form that endpoints take; chat templates want a call's arguments as they are, not as text."""
+    return [_turn(message, arguments_as_text) for message in messages]
+
+
+def checked_calls(completion: Completion, tools: Sequence[Tool], choice: str = "") -> Completion | Invalid:
+    """The completion, where all its calls are of tools that were offered (and chosen), with arguments that fit."""
+    offered = {tool.name: tool for tool in tools if choice in ("", "auto", "required", tool.name)}
+    if not completion.tool_calls:
+        return Invalid("$.tool_calls", f"expected a call of {' or '.join(offered)}, got none")
+    if not offered:
+        return Invalid("$.tool_calls", f"expected none, got a call of {completion.tool_calls[0].name[:80]!r}")
     for n, call in enumerate(completion.tool_calls):
         wrong = _wrong(call, offered.get(call.name), f"$.tool_calls[{n}]", list(offered))
         if wrong is not None:
@@ -52,6 +61,20 @@ def spoken(completion: Completion) -> str:
         f"{call.name}({call.raw or msgspec.json.encode(call.arguments).decode()})" for call in completion.tool_calls
     ]
     return "\n".join([completion.text, *calls]).strip()
+
+
+def _turn(message: Message, arguments_as_text: bool) -> dict[str, object]:
+    turn: dict[str, object] = {"role": message.role, "content": message.content}
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [_call(call, arguments_as_text) for call in message.tool_calls]
+    return turn
+
+
+def _call(call: ToolCall, arguments_as_text: bool) -> dict[str, object]:
+    arguments = msgspec.json.encode(call.arguments).decode() if arguments_as_text else call.arguments
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 
 def _wrong(call: ToolCall, tool: Tool | None, where: str, names: Sequence[str]) -> Invalid | None:

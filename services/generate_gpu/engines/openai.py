@@ -169,7 +169,7 @@ class OpenAI:
     def _usage(self, texts: Sequence[str], request: CompletionRequest, used: Tokens | None) -> Usage:
         """Of one call; counted by ourselves where the endpoint says nothing."""
         if used is None:
-            prompt = sum(count_tokens([message.content for message in request.messages]))
+            prompt = sum(count_tokens([message.said for message in request.messages]))
             return Usage(prompt, 0, sum(count_tokens(list(texts))), calls=1)
         return Usage(used.prompt_tokens, used.cached_tokens, used.completion_tokens, calls=1)
 

@@ -3,12 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
-import msgspec
 from msgspec import Struct, field
 
 from contracts.item import TokenLogprob, ToolCall
 from services.generate_gpu.domain.completion import CompletionRequest
-from services.generate_gpu.domain.tools import as_openai, tool_call
+from services.generate_gpu.domain.tools import as_openai, as_turns, tool_call
 from shared.models import Model
 
 Finish = Literal["stop", "length", "refused"]
@@ -146,7 +145,7 @@ def body(request: CompletionRequest, model: Model, *, stream: bool) -> dict[str,
     """The request, without the fields that would only repeat an endpoint's defaults."""
     content: dict[str, object] = {
         "model": model.id,
-        "messages": msgspec.to_builtins(request.messages),
+        "messages": as_turns(request.messages, arguments_as_text=True),
         "temperature": request.temperature,
         model.max_tokens_as: request.max_tokens,
     }
@@ -160,6 +159,8 @@ def body(request: CompletionRequest, model: Model, *, stream: bool) -> dict[str,
         content |= {"logprobs": True, "top_logprobs": request.logprobs}
     if request.tools:
         content["tools"] = as_openai(request.tools)
+    if request.tools and request.tool_choice not in ("", "auto"):
+        content["tool_choice"] = _choice(request.tool_choice)
     if model.cache_salt and request.salt:
         content["cache_salt"] = request.salt
     if stream:
@@ -170,6 +171,10 @@ def body(request: CompletionRequest, model: Model, *, stream: bool) -> dict[str,
     elif request.schema is not None and model.structured == "json_object":
         content["response_format"] = {"type": "json_object"}
     return content
+
+
+def _choice(choice: str) -> object:
+    return choice if choice in ("none", "required") else {"type": "function", "function": {"name": choice}}
 
 
 async def lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

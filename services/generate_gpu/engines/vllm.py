@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from contracts.item import Completion, ToolCall, Usage
+from contracts.item import Completion, Tool, ToolCall, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
 from services.generate_gpu.domain.tools import as_openai
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
 from services.generate_gpu.engines.vllm_host import Host
-from services.generate_gpu.engines.vllm_tools import reader, untouched
+from services.generate_gpu.engines.vllm_tools import Reader, forced, forced_reader, reader, untouched
 from shared.errors import ItemError, Retryable
 from shared.models import Model
 from shared.settings import SettingsError
@@ -66,8 +66,9 @@ class Vllm:
         except EngineGenerateError as error:
             raise Retryable(f"the engine of {self._name} failed: {error.__cause__ or error}") from None
         except (VLLMClientError, ValueError) as error:
+            guided = request.schema is not None or request.forces_call
             raise ItemError(
-                "malformed" if request.schema is not None else "upstream", f"{self._name} refuses the request: {error}"
+                "malformed" if guided else "upstream", f"{self._name} refuses the request: {error}"
             ) from None
 
     async def start(self) -> None:
@@ -109,7 +110,7 @@ class Vllm:
         return heard
 
     async def _prompt(self, request: CompletionRequest) -> list[int]:
-        return await self._host.prompt(request.messages, as_openai(request.tools))
+        return await self._host.prompt(request.messages, as_openai(_offered(request)))
 
     async def _outputs(
         self, prompt: list[int], parameters: "SamplingParams", request: CompletionRequest
@@ -136,10 +137,16 @@ class Vllm:
         if not told:
             tokens = sum(sample.tokens for sample in samples)
             raise ItemError("upstream", f"{self._name} gave no text in {tokens} tokens")
-        read = reader(await self.tokenizer(), self._model.tools, request.tools) if request.tools else untouched
+        read = await self._reader(request)
         found = [self._completion(sample, *read(sample.text)) for sample in told]
         usage = Usage(heard.prompt, heard.cached, sum(sample.tokens for sample in samples), calls=1)
         return [replace(found[0], usage=usage, timing=heard.timing), *found[1:]]
+
+    async def _reader(self, request: CompletionRequest) -> Reader:
+        if request.forces_call:
+            return forced_reader(request.tool_choice)
+        offered = _offered(request)
+        return reader(await self.tokenizer(), self._model.tools, offered) if offered else untouched
 
     def _completion(self, sample: Sample, text: str, calls: list[ToolCall]) -> Completion:
         return Completion(
@@ -157,9 +164,8 @@ def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) ->
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     whole = not stream and request.n == 1
-    guided = None
-    if request.schema is not None:
-        guided = StructuredOutputsParams(json=request.schema)
+    schema = forced(request.tools, request.tool_choice) if request.forces_call else request.schema
+    guided = None if schema is None else StructuredOutputsParams(json=schema)
     return SamplingParams(
         n=request.n,
         temperature=request.temperature,
@@ -171,6 +177,11 @@ def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) ->
         structured_outputs=guided,
         output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
     )
+
+
+def _offered(request: CompletionRequest) -> list[Tool]:
+    """The tools that the model is shown: it calls none that it does not know."""
+    return [] if request.tool_choice == "none" else request.tools
 
 
 def fingerprint(folder: Path) -> str:

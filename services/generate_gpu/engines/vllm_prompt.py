@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from msgspec import to_builtins
+from jinja2 import TemplateError
 
 from contracts.item import Message
+from services.generate_gpu.domain.tools import as_turns
 from shared.errors import ItemError
 
 if TYPE_CHECKING:
@@ -23,16 +24,22 @@ if TYPE_CHECKING:
 def prompt_tokens(
     tokenizer: "TokenizerLike", messages: Sequence[Message], tools: Sequence[dict[str, object]] = ()
 ) -> list[int]:
-    """The prompt up to where the model's answer begins. Raises ItemError where the template takes no tools."""
+    """The prompt up to where the model's answer begins. Raises ItemError where the template does not take it."""
     template = getattr(tokenizer, "chat_template", None)
-    if tools and isinstance(template, str) and "tools" not in template:
-        raise ItemError("malformed", "options.tools: the chat template of the model takes no tools")
+    if isinstance(template, str):
+        if tools and "tools" not in template:
+            raise ItemError("malformed", "options.tools: the chat template of the model takes no tools")
+        if any(message.tool_calls for message in messages) and "tool_calls" not in template:
+            raise ItemError("malformed", "turns: the chat template of the model takes no calls of tools")
     mask = Mask(_control(tokenizer))
-    turns: Any = mask.hidden(to_builtins(list(messages)))
+    turns: Any = mask.hidden(as_turns(messages, arguments_as_text=False))
     how: Any = {"add_generation_prompt": True, **({"tools": mask.hidden(list(tools))} if tools else {})}
-    if not mask.used:
-        return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **how))
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False, **how))
+    try:
+        if not mask.used:
+            return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **how))
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, **how))
+    except TemplateError as error:
+        raise ItemError("malformed", f"the chat template of the model refuses the messages: {error}") from None
     parts = [part for piece, literal in mask.pieces(text) for part in (piece, *_halves(literal)) if part]
     return [token for part in parts for token in tokenizer.encode(part, add_special_tokens=False)]
 

@@ -1,7 +1,10 @@
 """Calls of tools in a vLLM model's text, read by vLLM's own parser for this family of models."""
 
+import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from contracts.item import Tool, ToolCall
 from services.generate_gpu.domain.tools import as_openai, tool_call
@@ -39,6 +42,45 @@ def reader(tokenizer: "TokenizerLike", parser: str, tools: Sequence[Tool]) -> Re
         return found.content or "", calls
 
     return read
+
+
+def forced(tools: Sequence[Tool], choice: str) -> dict[str, Any]:
+    """The schema of what a model says that has to call a tool: its arguments; a list of calls where any will do."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.tool_parsers.utils import get_json_schema_from_tools
+
+    named: Any = choice if choice == "required" else {"type": "function", "function": {"name": choice}}
+    asked: Any = {"messages": [], "tools": as_openai(tools), "tool_choice": named}
+    request = ChatCompletionRequest.model_validate(asked)
+    schema: Any = get_json_schema_from_tools(request.tool_choice, request.tools)
+    return dict(schema)
+
+
+def forced_reader(choice: str) -> Reader:
+    """Reads what was said in that form; what was cut off is a call that nobody can make."""
+
+    def read(text: str) -> tuple[str, list[ToolCall]]:
+        if choice != "required":
+            return "", [tool_call(choice, text, new_id())]
+        try:
+            calls = msgspec.json.decode(text, type=list[_Called])
+        except msgspec.MsgspecError:
+            return "", [ToolCall("", id=new_id(), raw=text)]
+        return "", [ToolCall(call.name, call.parameters, new_id()) for call in calls]
+
+    return read
+
+
+class _Called(msgspec.Struct):
+    """A call as `forced` describes it."""
+
+    name: str
+    parameters: dict[str, object] = {}
+
+
+def new_id() -> str:
+    """The name of a call; what it brings comes back under it."""
+    return f"call-{uuid.uuid4().hex}"
 
 
 def untouched(text: str) -> tuple[str, list[ToolCall]]:

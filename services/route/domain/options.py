@@ -22,6 +22,8 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 STOPS = 16
+CHOICES = ("auto", "none", "required")
+"""What `tool_choice` may be besides a tool's name."""
 
 
 def check_options(options: Options, catalogue: Catalogue) -> None:
@@ -37,6 +39,7 @@ def check_options(options: Options, catalogue: Catalogue) -> None:
     if len(options.stop) > STOPS or not all(options.stop):
         raise Rejected(f"options.stop: expected at most {STOPS} texts, none of them empty, got {options.stop!r:.200}")
     _check_tools(options.tools, model, catalogue)
+    _check_choice(options)
     if options.schema is not None:
         _check_schema(options.schema)
 
@@ -58,14 +61,22 @@ def _check_tools(tools: Sequence[Tool], model: Model, catalogue: Catalogue) -> N
         able = ", ".join(other.name for other in catalogue.models if other.tools) or "none"
         raise Rejected(f"options.tools: the model {model.name!r} takes no tools; those that do: {able}")
     for n, tool in enumerate(tools):
-        if not TOKEN.match(tool.name) or tool.name in {other.name for other in tools[:n]}:
-            reason = "expected 1 to 64 letters, digits, - and _, each name once"
+        if not TOKEN.match(tool.name) or tool.name in {*CHOICES, *(other.name for other in tools[:n])}:
+            reason = f"expected 1 to 64 letters, digits, - and _, each name once, and not {', '.join(CHOICES)}"
             raise Rejected(f"options.tools[{n}].name: {reason}, got {tool.name[:80]!r}")
         try:
             Draft202012Validator.check_schema(tool.parameters)
         except SchemaError as error:
             where = f"options.tools[{n}].parameters"
             raise Rejected(f"{where}: not a JSON Schema: {error.json_path}: {error.message[:200]}") from None
+
+
+def _check_choice(options: Options) -> None:
+    choice, names = options.tool_choice, [tool.name for tool in options.tools]
+    if choice and not names:
+        raise Rejected(f"options.tool_choice: expected options.tools, too, for {choice[:80]!r}")
+    if choice and choice not in (*CHOICES, *names):
+        raise Rejected(f"options.tool_choice: expected one of {', '.join([*CHOICES, *names])}, got {choice[:80]!r}")
 
 
 def _check_schema(schema: dict[str, object]) -> None:

@@ -10,6 +10,7 @@ from contracts.item import Input, Item
 from contracts.job import Options
 from contracts.steps import AnyStep, Generate, Recall, Remember
 from services.route.domain.gate import Expert
+from services.route.domain.turns import check_turns
 
 QUESTION_MAX = 32 * 1024
 
@@ -47,6 +48,7 @@ class Pattern:
     decide: Callable[[Item, Options], list[AnyStep]] | None = None
     among: Callable[[Item, Options, Sequence[Expert]], list[AnyStep]] | None = None
     amend: Callable[[Item, Options], Item] | None = None
+    turns: bool = False  # whether a question may come with the calls of tools that it has led to
 
     def ways(self, item: Item, options: Options, experts: Sequence[Expert]) -> list[AnyStep]:
         """The steps to take next."""
@@ -56,7 +58,9 @@ class Pattern:
 
     def check(self, given: Input) -> str | None:
         """What is wrong with an input; put `items[i].` in front of it. None where nothing is."""
-        return self.needs(given)
+        if given.turns and not self.turns:
+            return f"turns: the pattern {self.name!r} takes none"
+        return self.needs(given) or check_turns(given.turns)
 
 
 def in_session(options: Options, steps: Sequence[AnyStep], first: Sequence[AnyStep] = ()) -> list[AnyStep]:
@@ -73,6 +77,7 @@ def generated(options: Options, **more: Any) -> Generate:
         seed=options.seed,
         logprobs=options.logprobs,
         tools=options.tools,
+        tool_choice=options.tool_choice,
         schema=options.schema,
     )
     return replace(given, **more)

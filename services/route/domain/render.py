@@ -4,17 +4,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 from jinja2 import Template, UndefinedError
 from jinja2.exceptions import SecurityError
 from msgspec.structs import replace
 
-from contracts.item import Item, Message, Part
+from contracts.item import Item, Message, Part, Tool
 from contracts.job import Options
 from contracts.steps import AnyStep, Generate
 from services.route.domain.prompts import Prompt
+from services.route.domain.turns import as_messages
 from services.route.domain.window import Window, fitted
 from shared.errors import ItemError
 from shared.outcome import TRUNCATED
+from shared.text import count_tokens
 
 RENDERED = "rendered="
 
@@ -27,14 +30,24 @@ def render(item: Item, prompt: Prompt, options: Options, window: int) -> Item:
     Raises ItemError: `malformed` where the item lacks a variable, `too_large` where even the least does not fit, and
     the failure of the parts where the prompt is about parts and none succeeded.
     """
+    if item.input.turns and not options.tools:
+        raise ItemError("malformed", f"items[{item.n}].turns: expected options.tools, too: what the model could call")
     ready = _with_draft(item, prompt)
     _refuse_dead_parts(ready)
-    room = Window(tokens=window - options.max_tokens, compose=lambda shorter: _compose(shorter, prompt, options))
+    room = Window(
+        tokens=window - options.max_tokens - _shown(options.tools),
+        compose=lambda shorter: _compose(shorter, prompt, options),
+    )
     seen = fitted(ready, room)
     notes = [*item.notes, f"{RENDERED}{prompt.ref}"]
     if seen.left_out:
         notes.append(f"{TRUNCATED}{seen.left_out}")
     return replace(ready, messages=seen.messages, prompt=prompt.ref, passages=seen.item.passages, notes=notes)
+
+
+def _shown(tools: Sequence[Tool]) -> int:
+    """The tokens of tools in a prompt, about."""
+    return sum(count_tokens([msgspec.json.encode(tool).decode() for tool in tools]))
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,8 @@ def _compose(item: Item, prompt: Prompt, options: Options) -> list[Message]:
     """Most stable first: system and policy, material, the session's history, then passages and question."""
     system, material = beginning(item, prompt, options)
     user = Message("user", _filled(prompt.user, prompt, given(item, prompt, options)))
-    return [Message("system", system), *_behind(material, [*item.history, user])]
+    turns = as_messages(item.input.turns)
+    return [Message("system", system), *_behind(material, [*item.history, user]), *turns]
 
 
 def _behind(material: str, turns: list[Message]) -> list[Message]:
@@ -108,7 +122,7 @@ def _behind(material: str, turns: list[Message]) -> list[Message]:
         return turns
     if turns[0].role != "user":
         return [Message("user", material), *turns]
-    return [Message("user", f"{material}\n\n{turns[0].content}"), *turns[1:]]
+    return [replace(turns[0], content=f"{material}\n\n{turns[0].content}"), *turns[1:]]
 
 
 def _filled(template: Template | None, prompt: Prompt, known: dict[str, object]) -> str:

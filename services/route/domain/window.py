@@ -28,14 +28,14 @@ class Window:
 
     def excess(self, messages: Sequence[Message]) -> int:
         """Tokens over what fits; 0 or less where it fits."""
-        if sum(len(message.content) + _PER_MESSAGE for message in messages) * MARGIN <= self.tokens:
+        if sum(len(message.said) + _PER_MESSAGE for message in messages) * MARGIN <= self.tokens:
             return 0  # no token is shorter than a character
         return tokens_of(messages) - self.tokens
 
 
 def tokens_of(messages: Sequence[Message]) -> int:
     """An upper estimate of a prompt's tokens."""
-    counts = count_tokens([message.content for message in messages])
+    counts = count_tokens([message.said for message in messages])
     return int((sum(counts) + _PER_MESSAGE * len(messages)) * MARGIN)
 
 
@@ -75,7 +75,9 @@ def _fewer_passages(item: Item, excess: int) -> Item | None:
 
 
 def _fewer_turns(item: Item, excess: int) -> Item | None:
-    drop = _enough(count_tokens([turn.content for turn in item.history]), excess)
+    drop = _enough(count_tokens([turn.said for turn in item.history]), excess)
+    while drop and any(turn.role == "tool" or turn.tool_calls for turn in item.history[drop : drop + 1]):
+        drop += 1  # calls and their results go with the question that led to them
     return replace(item, history=item.history[drop:]) if drop else None
 
 

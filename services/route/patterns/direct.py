@@ -13,4 +13,6 @@ def opening(options: Options) -> list[AnyStep]:
     return in_session(options, steps)
 
 
-PATTERN = Pattern(name="direct", title="One prompt, one answer, as JSON where a schema is given", open=opening)
+PATTERN = Pattern(
+    name="direct", title="One prompt, one answer, as JSON where a schema is given", open=opening, turns=True
+)

@@ -25,4 +25,5 @@ PATTERN = Pattern(
     title="Each question to the expert model or adapter that it belongs to",
     open=opening,
     among=ask_the_expert,
+    turns=True,
 )
