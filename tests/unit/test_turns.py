@@ -114,9 +114,9 @@ def test_calls_are_left_out_together_with_their_results() -> None:
         Message("assistant", "Twelve."),
     ]  # fmt: skip
     item = Item(n=0, history=history)
-    shorter, left_out = fitted(item, Window(100, lambda one: [*one.history, Message("user", "And now?")]))
-    assert shorter.history == history[3:]
-    assert left_out == 3
+    seen = fitted(item, Window(100, lambda one: [*one.history, Message("user", "And now?")]))
+    assert seen.item.history == history[3:]
+    assert seen.left_out == 3
 
 
 def test_a_session_remembers_a_question_once_with_the_calls_that_it_led_to() -> None:
