@@ -34,6 +34,7 @@ pytestmark = pytest.mark.servers
 NOW = 1_800_000_000.0
 PASSAGE = Passage("a#1", "a", "Rules", "A password must have at least fourteen characters.")
 QUESTION = "How many characters must a password have?"
+SLOW = Breaker(slow_s=0.3, open_s=30)
 SORRY = "We cannot answer now."
 DOWN = Reply("overloaded", status=503)
 
@@ -46,7 +47,7 @@ class Scene:
     spare: ScriptedModel
     redis: "Redis"
     fallback: tuple[str, ...] = ("spare", "extractive", "sorry")
-    breaker: Breaker = field(default_factory=lambda: Breaker(slow_s=0.3, open_s=30))
+    breaker: Breaker = field(default_factory=lambda: Breaker(slow_s=60, open_s=30))
     patience: Patience = field(default_factory=Patience)
     heard: list[TokenDelta] = field(default_factory=list)
     tries: int = 3
@@ -150,14 +151,15 @@ async def test_the_model_that_was_asked_for_answers_and_says_nothing_of_rungs(sc
         (DOWN, "the model 'large' answered 503: overloaded"),
         (Reply("slow down", status=429, headers={"Retry-After": "30"}), "the model 'large' answered 429: slow down"),
         (Reply(fault="reset"), "the model 'large': the connection failed"),
-        (Reply(fault="hang"), "the model 'large' said nothing within 0.3 s"),
-        (Reply("late", delay_s=20), "the model 'large' said nothing within 0.3 s"),
+        (Reply(fault="hang"), "the model 'large' said nothing within 2 s"),
+        (Reply("late", delay_s=20), "the model 'large' said nothing within 2 s"),
         (Reply("no such model", status=404), "the model 'large' answered 404: no such model"),
         (Reply("bad key", status=401), "the model 'large' refuses a call without a key (401)"),
         (Reply("broke", status=429, code="insufficient_quota"), "the model 'large' answered 429: broke"),
     ],
 )
 async def test_who_waits_hears_the_backup_at_once_and_why(scene: Scene, reply: Reply, why: str) -> None:
+    scene.breaker = Breaker(slow_s=2, open_s=30)
     scene.large.when(".", reply)
     scene.spare.when(".", Reply("Fourteen.", completion_tokens=1000))
     done = await scene.ask()
@@ -277,6 +279,7 @@ async def test_of_many_who_ask_one_makes_the_probe_and_its_success_brings_all_ba
 
 async def test_a_slow_answer_counts_and_is_used_where_nobody_stands_below(scene: Scene) -> None:
     scene.fallback = ()
+    scene.breaker = SLOW
     scene.large.when(".", Reply("Fourteen.", delay_s=0.4))
     for _ in range(3):
         assert said(await scene.ask(stream=True))[0] == "Fourteen."
@@ -285,6 +288,7 @@ async def test_a_slow_answer_counts_and_is_used_where_nobody_stands_below(scene:
 
 
 async def test_a_batch_does_not_mind_a_slow_model(scene: Scene) -> None:
+    scene.breaker = SLOW
     scene.large.when(".", Reply("Fourteen.", delay_s=0.4))
     done = await scene.run(batch(*(item(n) for n in range(4))))
     assert {said(one)[2] for one in done} == {"primary"}

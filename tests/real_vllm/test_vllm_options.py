@@ -168,7 +168,7 @@ async def test_a_chat_template_that_refuses_messages_fails_the_item_with_its_rea
         with pytest.raises(
             ItemError, match="the chat template of the model refuses the messages: roles must"
         ) as caught:
-            await plain.complete(ASKED)
+            prompt_tokens(tokenizer, ASKED.messages)
         assert caught.value.code == "malformed"
     finally:
         tokenizer.chat_template = template
