@@ -10,10 +10,11 @@ from nats.js.errors import NotFoundError
 
 from client.errors import NotFound
 from client.follow import stored
-from contracts.subjects import DEAD, MSG_ID
+from contracts.subjects import DEAD, MSG_ID, lane_of
 from contracts.task import DeadLetter, Task
 from shared.bus import Bus, answered
 from shared.errors import Poison
+from shared.room import Room
 
 
 class Letter(Struct, frozen=True):
@@ -51,7 +52,11 @@ async def task_of(bus: Bus, found: Letter) -> Task | None:
 
 
 async def redrive(bus: Bus, found: Letter) -> None:
-    """Publish the message again as it was, under a fresh id, and remove the letter once that is stored."""
+    """Publish the message again as it was, under a fresh id, and remove the letter once that is stored.
+
+    Raises QueueFull while too much is under way.
+    """
+    await Room(bus).check(lane_of(found.letter.subject) or "batch")
     headers = {name: value for name, value in found.letter.headers.items() if not name.startswith("Nats-")}
     headers[MSG_ID] = f"redrive.{found.number}.{uuid4().hex}"
     await answered(bus.js.publish(found.letter.subject, found.letter.payload, headers=headers))

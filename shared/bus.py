@@ -54,7 +54,7 @@ BUSY_S = 5.0
 TOMBSTONE_S = 300
 """For longer than a redelivery usually takes: a scatter that is repeated then finds its group joined."""
 
-_HEADERS_MAX = 16 * 1024  # bytes
+HEADERS_MAX = 16 * 1024  # bytes
 _LOOK_S = 0.25
 _SIT_OUT_S = 60.0  # what a patient bus waits for a stream without a leader
 _ELECTION_S = 15.0  # and what any other does, in a cluster
@@ -174,7 +174,7 @@ class Bus:
     async def _check_in(self, subject: str, payload: bytes, headers: dict[str, str]) -> bytes:
         """A tenant's account does not reach the bucket of the services: its results travel whole as far as they can."""
         whole = self.accounts and subject.startswith("results.")
-        if len(payload) <= (self.nc.max_payload - _HEADERS_MAX if whole else CLAIM_BYTES):
+        if len(payload) <= (self.nc.max_payload - HEADERS_MAX if whole else CLAIM_BYTES):
             return payload
         headers[CLAIM] = await self.put_claim(payload, owner(subject, headers))
         return b""

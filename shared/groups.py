@@ -23,11 +23,13 @@ _TAKE_BACK = (Path(__file__).parent / "take_back.lua").read_text(encoding="utf-8
 
 @dataclass(frozen=True)
 class Count:
-    """How a group stands. `size` 0 means that Redis does not know the group; `mark`, that more of it may be opened."""
+    """How a group stands. `size` 0 means that Redis does not know the group; `mark`, that more of it may be opened;
+    `published`, that its first children are out, where WORK had no room for all of them."""
 
     arrived: int
     size: int
     mark: int = 0
+    published: int = 0
 
     @property
     def complete(self) -> bool:
@@ -58,11 +60,26 @@ class Groups:
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hset(hash_key, mapping={"size": str(size), "mark": str(mark)})
                 pipe.expire(hash_key, TTL_S)
-                pipe.hget(hash_key, "arrived")
-                _, _, arrived = await pipe.execute()
+                pipe.hmget(hash_key, "arrived", "published")
+                _, _, (arrived, published) = await pipe.execute()
         except RedisError as error:
             raise _retryable(error) from error
-        return Count(int(arrived or 0), size, mark if mark and int(arrived or 0) >= mark else 0)
+        there = int(arrived or 0)
+        return Count(there, size, mark if mark and there >= mark else 0, int(published or 0))
+
+    async def published(self, group: str) -> int:
+        """How many of the group's first children are known to be out; 0 where there was always room."""
+        try:
+            return int(await self._redis.hget(_keys(group)[0], "published") or 0)
+        except RedisError as error:
+            raise _retryable(error) from error
+
+    async def note_published(self, group: str, children: int) -> None:
+        """So many of the group's children are out; where Redis forgets that, they are published again, for nothing."""
+        try:
+            await self._redis.hset(_keys(group)[0], "published", str(children))
+        except RedisError as error:
+            raise _retryable(error) from error
 
     async def arrive(self, group: str, index: int, tally: Tally) -> Count:
         """Count a child, unless it was counted before."""

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 from nats.js.api import RawStreamMsg
@@ -20,12 +21,14 @@ from contracts.steps import Expire, Join, Open
 from contracts.subjects import BURIED, GROUPS, RESULTS, SCHEDULE, SCHEDULE_TARGET, SHARD, TALLY
 from contracts.task import Arrival, Cursor, Parked, Tally, Task
 from shared.bus import Bus, at
+from shared.errors import Later
 from shared.gather import children_of, lost_child, merged
 from shared.groups import Count, Groups
 from shared.outcome import Child, Spread
 from shared.recount import find_cursor, recount, window_key
 from shared.redriven import replace
 from shared.results import item_result, shard_result, tally
+from shared.room import Room
 from shared.telemetry import traced_again, untraced
 
 LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was over", "route")
@@ -44,6 +47,11 @@ class Hops:
     check_s: float = 60.0  # the first recount of a group that takes long; the next ones when its age has doubled
     traced: int = 10  # children of a group that have spans: those of a thousand shards would tell no more
 
+    @cached_property
+    def room(self) -> Room:
+        """Where whoever adds tasks to WORK asks for places."""
+        return Room(self.bus)
+
     async def forward(self, task: Task, headers: dict[str, str]) -> None:
         """Publish a task to the service of its next step."""
         await self.bus.publish(
@@ -54,23 +62,45 @@ class Hops:
         )
 
     async def scatter(self, task: Task, spread: Spread, headers: dict[str, str]) -> None:
-        """Park the parent, make the group known, publish the children; nothing where the group has gone on before."""
+        """Park the parent, make the group known, publish the children; nothing where the group has gone on before.
+
+        Raises Later where WORK has no room for (all of) them: then it is repeated, and goes on where it was.
+        """
         group = f"{task.id}/{task.hop}"
         if await self.bus.gone_on(group):
             return
         parent = msgspec.structs.replace(task, items=list(spread.items), hop=task.hop + 1)
         children = [_child(task, group, index, child) for index, child in enumerate(spread.children)]
         places = [[(item.n, item.part) for item in child.items] for child in spread.children]
-        await self.open_group(group, Parked(parent, len(children), spread.merge, children=places))
-        await self.publish_all(children, headers)
+        async with self.room.places(task.lane, depth_of(group), 1):  # who cannot begin leaves nothing behind
+            opened = await self.open_group(group, Parked(parent, len(children), spread.merge, children=places))
+        await self.add(group, children[opened:], headers)
 
-    async def open_group(self, group: str, parked: Parked) -> None:
-        """Park what waits for the group, count from nought, and set its alarm."""
-        await asyncio.gather(
+    async def open_group(self, group: str, parked: Parked) -> int:
+        """Park what waits for the group, count from nought, and set its alarm. Returns how many of its children were
+        published before there was no room for more: 0 but for a repetition."""
+        _, count, _ = await asyncio.gather(
             self.bus.park(group, msgspec.msgpack.encode(parked)),
             self.groups.open(group, parked.size),
             self._set_alarm(group, parked.task),
         )
+        return count.published
+
+    async def add(self, group: str, tasks: Sequence[Task], headers: dict[str, str]) -> None:
+        """Publish children of a group, in the order of their indices, as WORK has room for them.
+
+        Raises Later where it has none left, and notes how many are out.
+        """
+        done = 0
+        while done < len(tasks):
+            lane, first = tasks[done].lane, tasks[done].index
+            try:
+                async with self.room.places(lane, depth_of(group), len(tasks) - done) as free:
+                    await self.publish_all(tasks[done : done + free], headers)
+                    done += free
+            except Later:
+                await self.groups.note_published(group, first)
+                raise
 
     async def publish_all(self, tasks: Sequence[Task], headers: dict[str, str]) -> None:
         """Forward the living ones, let the dead ones arrive."""
@@ -211,6 +241,11 @@ class Hops:
             msgspec.msgpack.encode(wake),
             headers={SCHEDULE: at(when), SCHEDULE_TARGET: subjects.alarm(group)},
         )
+
+
+def depth_of(group: str) -> int:
+    """0 for the group of a job, 1 for that of a scatter inside it, …"""
+    return group.count("/") // 2
 
 
 async def reply(bus: Bus, subject: str, result: ItemResult, stored: str = "") -> None:

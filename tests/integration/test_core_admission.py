@@ -16,9 +16,7 @@ from contracts.job import ItemResult
 from contracts.steps import Decide, Rerank
 from contracts.subjects import JOBS, WORK
 from contracts.task import Task
-from services.route.adapters import gate as gate_module
 from services.route.adapters.asks import SUBJECT, Asks
-from services.route.adapters.gate import Gate
 from services.route.domain.pattern import Pattern
 from shared import bus as bus_module
 from shared.bus import Bus
@@ -128,18 +126,3 @@ async def test_a_worker_whose_next_queue_is_full_keeps_its_task_until_there_is_r
     await core.route(patient)
     assert (await core.report()).succeeded == 1
     assert calls == 1
-
-
-async def test_batch_jobs_wait_at_the_gate_while_much_is_under_way(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "CLAIM_BYTES", WORK.max_bytes // 2 // 3)  # three messages are much
-    gate = Gate(core.bus)
-    for n in range(3):
-        await gate.check("batch")
-        await core.bus.publish("work.nobody.batch", b"%d" % n)
-    await core.bus.publish("work.nobody.batch", b"one too many")
-    with pytest.raises(QueueFull, match="4 tasks are under way") as full:
-        await gate.check("batch")
-    assert full.value.after is not None
-    await gate.check("interactive")
-    await core.bus.js.purge_stream(WORK.name)
-    await gate.check("batch")

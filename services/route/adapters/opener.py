@@ -13,7 +13,6 @@ from nats.js.errors import NotFoundError
 from contracts.item import Failure
 from contracts.job import ItemResult, Job, JobReport
 from contracts.subjects import CLAIM, JOBS, MSG_ID, REPLY
-from services.route.adapters.gate import Gate
 from services.route.adapters.lines import Lines
 from services.route.adapters.paces import Paces
 from services.route.adapters.records import Records
@@ -47,7 +46,7 @@ log = logging.getLogger("penstock.open")
 DURABLE = "route-open"
 
 _INTERNAL = "job: internal error while opening it; the service's log says more"
-_GIVEN_UP = "job: given up, as it could not be opened for hours: the stack was too busy, or died over it each time"
+_GIVEN_UP = "job: given up, as it could not be opened for long: the stack was too busy, or died over it each time"
 _DELIVERIES = 200  # times `attempts`; while the gate is shut a job comes back every ten seconds or so
 
 
@@ -124,7 +123,7 @@ class Opener:
         except (Rejected, Poison) as error:
             await self._reject(submission, name, str(error))
             return
-        await Gate(self.hops.bus).check(plan.opening.parked.task.lane)
+        await self.hops.room.check(plan.opening.parked.task.lane)
         if await self._claim(submission, plan.opening):
             malformed = await self._publish(plan)
             parked = plan.opening.parked

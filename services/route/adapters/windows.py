@@ -34,10 +34,10 @@ class Windows:
 
     async def whole(self, opening: Opening, raw: Sequence[RawItem]) -> int:
         """Publish all shards of a job whose items are at hand; returns how many items are malformed."""
-        await self.hops.open_group(opening.group, opening.parked)
+        out = await self.hops.open_group(opening.group, opening.parked)
         size = opening.parked.shard_size
         tasks = [opening.shard(index, raw[index * size :][:size]) for index in range(opening.parked.size)]
-        await self.hops.publish_all(tasks, trace_headers())
+        await self.hops.add(opening.group, tasks[out:], trace_headers())
         return sum(not item.alive for task in tasks for item in task.items)
 
     async def first(self, opening: Opening, claim: str) -> int:
@@ -73,13 +73,14 @@ class Windows:
             cursor.claim,
             Place(cursor.sequence, cursor.offset, cursor.passed),
         )
+        out = await self.hops.groups.published(opening.group)
         end = min(parked.size, cursor.shard + self.settings.window_shards)
         malformed = 0
         for start in range(cursor.shard, end, _AT_ONCE):
             some = range(start, min(start + _AT_ONCE, end))
             tasks = [opening.shard(index, await lines.take(parked.shard_size)) for index in some]
             malformed += sum(not item.alive for task in tasks for item in task.items)
-            await self.hops.publish_all(tasks, trace_headers())
+            await self.hops.add(opening.group, [task for task in tasks if task.index >= out], trace_headers())
         if end < parked.size:
             place, mark = lines.place, end - self.settings.window_shards // 2
             moved = Cursor(cursor.claim, end, mark, place.sequence, place.offset, place.passed)
