@@ -38,11 +38,15 @@ class Count:
 
 @dataclass(frozen=True)
 class Totals:
-    """What the children of a group have brought: their tallies added up, and which of them had failures."""
+    """What the children of a group have brought: their tallies added up, and which of them had failures.
+
+    `taken_back`: how often one was uncounted, so that a redriven task could take its place.
+    """
 
     count: Count
     tally: Tally
     failed_indices: list[int]
+    taken_back: int = 0
 
 
 class Groups:
@@ -108,8 +112,9 @@ class Groups:
             raise _retryable(error) from error
         values = {key.decode(): int(value) for key, value in raw.items()}
         return Totals(
-            Count(values.get("arrived", 0), values.get("size", 0)), _tally(values), sorted(int(i) for i in indices)
-        )
+            Count(values.get("arrived", 0), values.get("size", 0)), _tally(values), sorted(int(i) for i in indices),
+            values.get("taken_back", 0),
+        )  # fmt: skip
 
     async def forget(self, group: str) -> None:
         """Drop the counters of a group that has been joined."""

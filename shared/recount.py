@@ -1,6 +1,7 @@
 """Recount: RESULTS and GROUPS hold every arrival, so a group's counters can be rebuilt from its stream."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -29,7 +30,7 @@ async def recount(bus: Bus, groups: Groups, group: str, parked: Parked) -> Recou
     cursor = await find_cursor(bus, group)
     await groups.open(group, parked.size, cursor.mark if cursor else 0)
     stream, pattern = _where(group, parked)
-    found = await _tallies(bus, stream, pattern)
+    found = tallies(await arrivals(bus, stream, pattern))
     for start in range(0, len(found), _COUNTS_AT_ONCE):
         some = found[start : start + _COUNTS_AT_ONCE]
         await asyncio.gather(*(groups.arrive(group, index, counts) for index, counts in some))
@@ -50,12 +51,14 @@ def window_key(group: str) -> str:
     return f"{group}/window"
 
 
-async def _tallies(bus: Bus, stream: Stream, pattern: str) -> list[tuple[int, Tally]]:
-    """Index and tally of every arrival on a subject."""
-    return [
-        (int(head[SHARD].split(" ")[1]), msgspec.json.decode(head[TALLY], type=Tally))
-        for head in await arrivals(bus, stream, pattern)
-    ]
+def tallies(heads: Sequence[Mapping[str, str]]) -> list[tuple[int, Tally]]:
+    """Index and tally of each arrival."""
+    return [(index, msgspec.json.decode(head[TALLY], type=Tally)) for index, head in indexed(heads)]
+
+
+def indexed(heads: Sequence[Mapping[str, str]]) -> list[tuple[int, Mapping[str, str]]]:
+    """The index of each arrival, with its headers."""
+    return [(int(head[SHARD].split(" ")[1]), head) for head in heads]
 
 
 async def arrivals(bus: Bus, stream: Stream, pattern: str, most: int | None = None) -> list[dict[str, str]]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from nats.js.api import RawStreamMsg
 
-from contracts.subjects import EXPECT_LAST_SUBJECT_SEQUENCE, ROLLUP
-from shared.bus import Bus, WrittenBefore
+from contracts.subjects import BURIED, EXPECT_LAST_SUBJECT_SEQUENCE, ROLLUP, Stream
+from shared.bus import Bus, WrittenBefore, headers_of
 
 
 async def replace(bus: Bus, buried: RawStreamMsg, payload: bytes, headers: Mapping[str, str]) -> bool:
@@ -17,3 +17,12 @@ async def replace(bus: Bus, buried: RawStreamMsg, payload: bytes, headers: Mappi
     except WrittenBefore:
         return False
     return True
+
+
+async def seal(bus: Bus, stream: Stream, subject: str) -> None:
+    """Nothing takes the place of what was buried here any more: it is written over itself, as an ordinary result. Who
+    has looked at it before and is about to replace it finds another message; who has done so already is left alone."""
+    written = await bus.patiently(lambda: bus.js.get_last_msg(stream.name, subject))
+    kept = {name: value for name, value in headers_of(written).items() if not name.startswith("Nats-")}
+    if kept.pop(BURIED, None) is not None:
+        await replace(bus, written, written.data or b"", kept)

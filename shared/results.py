@@ -1,7 +1,7 @@
 """Pure: from the items of a finished task to what users read and groups count."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -36,6 +36,16 @@ def tally(items: Sequence[Item], spent_s: float = 0.0) -> Tally:
     failed = reasons.total()
     rungs = below_primary(item.answer for item in items if item.alive and item.answer is not None)
     return Tally(len(items) - failed, failed, total(items), dict(reasons), round(spent_s * 1000), rungs)
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """What several shards count together."""
+    usage, reasons, rungs, spent_ms = Usage(), Counter[str](), Counter[str](), 0
+    succeeded = failed = 0
+    for one in tallies:
+        succeeded, failed, spent_ms = succeeded + one.succeeded, failed + one.failed, spent_ms + one.spent_ms
+        usage, reasons, rungs = usage + one.usage, reasons + Counter(one.reasons), rungs + Counter(one.rungs)
+    return Tally(succeeded, failed, usage, dict(reasons), spent_ms, dict(rungs))
 
 
 def total(items: Sequence[Item]) -> Usage:

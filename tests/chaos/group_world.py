@@ -6,6 +6,7 @@ from WORK, carried out by the real worker, and deleted from WORK as an acknowled
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
@@ -46,13 +47,30 @@ class Death(BaseException):
 
 
 @dataclass
+class Stall:
+    """Somebody who stands still after so many sides of effects, until the others have gone on without him."""
+
+    left: int
+    waits: bool = False
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+STALL: ContextVar[Stall | None] = ContextVar("STALL", default=None)
+
+
+@dataclass
 class Life:
     """How many sides of effects are left until death; None: for ever. Each effect has two: before and after."""
 
     left: int | None = None
 
-    def step(self) -> None:
-        if self.left is not None:
+    async def step(self) -> None:
+        if (stall := STALL.get()) is not None:
+            if stall.left == 0:
+                stall.waits = True
+                await stall.go_on.wait()
+            stall.left = max(0, stall.left - 1)
+        elif self.left is not None:
             if self.left == 0:
                 raise Death
             self.left -= 1
@@ -65,9 +83,9 @@ class MortalBus(Bus):
     async def publish(
         self, subject: str, payload: bytes, *, msg_id: str = "", headers: Mapping[str, str] | None = None
     ) -> int:
-        self.life.step()
+        await self.life.step()
         sequence = await super().publish(subject, payload, msg_id=msg_id, headers=headers)
-        self.life.step()
+        await self.life.step()
         return sequence
 
 
@@ -75,27 +93,27 @@ class MortalGroups(Groups):
     life: Life
 
     async def open(self, group: str, size: int, mark: int = 0) -> Count:
-        self.life.step()
+        await self.life.step()
         count = await super().open(group, size, mark)
-        self.life.step()
+        await self.life.step()
         return count
 
     async def arrive(self, group: str, index: int, tally: Tally) -> Count:
-        self.life.step()
+        await self.life.step()
         count = await super().arrive(group, index, tally)
-        self.life.step()
+        await self.life.step()
         return count
 
     async def take_back(self, group: str, index: int, tally: Tally) -> bool:
-        self.life.step()
+        await self.life.step()
         taken = await super().take_back(group, index, tally)
-        self.life.step()
+        await self.life.step()
         return taken
 
     async def forget(self, group: str) -> None:
-        self.life.step()
+        await self.life.step()
         await super().forget(group)
-        self.life.step()
+        await self.life.step()
 
 
 class BareGroups(MortalGroups):
@@ -132,6 +150,7 @@ class World:
     done: list[bytes] = field(default_factory=list)  # tasks that were carried out
     buried: list[bytes] = field(default_factory=list)
     snapshot: dict[bytes, bytes] | None = None
+    stalled: tuple[Stall, asyncio.Task[None]] | None = None
     _seen: int = 0
 
     def __post_init__(self) -> None:
@@ -197,9 +216,27 @@ class World:
         data = self.hand[sequence]
         await self._carry_out(data)
         self.done.append(data)
-        if acknowledge:
-            del self.hand[sequence]
+        if acknowledge and self.hand.pop(sequence, None) is not None:
             await self.core.bus.js.delete_msg(WORK.name, sequence)
+
+    async def stall(self, left: int, call: Callable[[], Awaitable[None]]) -> None:
+        """Do this up to a point, and stand still there; the rest comes with `wake`, if it is not done by then."""
+        stall = Stall(left)
+
+        async def slowly() -> None:
+            STALL.set(stall)
+            await call()
+
+        self.stalled = stall, asyncio.create_task(slowly())
+        while not (self.stalled[1].done() or stall.waits):  # noqa: ASYNC110  # two conditions
+            await asyncio.sleep(0.001)
+
+    async def wake(self) -> None:
+        """Who stands still goes on as if nothing had been."""
+        if self.stalled is not None:
+            (stall, task), self.stalled = self.stalled, None
+            stall.go_on.set()
+            await task
 
     async def bury(self, sequence: int) -> None:
         """A message that no worker could carry out: its items arrive as failed, and it may be sent again."""
@@ -262,6 +299,7 @@ class World:
 
     async def until_quiet(self) -> None:
         """Nobody dies any more: carry out what there is until nothing is left."""
+        await self.wake()
         if not self.submitted:
             await self.submit()
         for _ in range(3):

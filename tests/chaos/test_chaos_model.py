@@ -77,6 +77,28 @@ class Machine(RuleBasedStateMachine):
         self.do(self.world.dying(left, lambda: self.world.work(sequence)))
         self.do(self.world.look())
 
+    @rule(pick=PICKS, left=LIVES)
+    def stall_at_work(self, pick: int, left: int) -> None:
+        """A worker stands still in the middle of a task, and others get on with it and with everything else."""
+        self.wake()
+        if not self.world.hand:
+            return
+        sequence = self._one(pick)
+        self.do(self.world.stall(left, lambda: self.world.work(sequence)))
+        self.do(self.world.look())
+
+    @rule(left=LIVES)
+    def stall_at_an_alarm(self, left: int) -> None:
+        self.wake()
+        self.do(self.world.stall(left, self.world.alarm))
+        self.do(self.world.look())
+
+    @rule()
+    def wake(self) -> None:
+        """Who stood still goes on."""
+        self.do(self.world.wake())
+        self.do(self.world.look())
+
     @rule(pick=PICKS)
     def repeat(self, pick: int) -> None:
         """What was carried out long ago comes again."""

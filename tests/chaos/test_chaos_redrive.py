@@ -1,5 +1,7 @@
 """A redriven task takes the place of its burial, once, wherever its worker dies."""
 
+import asyncio
+
 import msgspec
 import pytest
 from in_process import Core, question
@@ -9,10 +11,12 @@ from contracts import subjects
 from contracts.item import Answer, Failure, Item, Usage
 from contracts.job import ShardResult
 from contracts.steps import Rerank
-from contracts.subjects import RESULTS
-from contracts.task import Task
-from shared.groups import Count
+from contracts.subjects import RESULTS, WORK
+from contracts.task import Tally, Task
+from loadtest.chaos.verdict import Found, verdict
+from shared.groups import Count, Groups
 from shared.hops import Hops
+from shared.recount import recount
 
 pytestmark = pytest.mark.servers
 
@@ -41,6 +45,48 @@ async def test_a_death_at_any_point_leaves_one_result_and_one_count(core: Core, 
     assert totals.tally.usage == COST + COST
     assert not any(totals.tally.reasons.values())
     assert totals.failed_indices == []
+
+
+@pytest.mark.parametrize("first", ["the new result", "the report"])
+async def test_a_recount_between_taking_back_and_writing_over(core: Core, first: str) -> None:
+    """The recount counts the burial again, which completes the job. Whichever comes first then, the report or the new
+    result, what is stored and what is reported are the same."""
+    tasks = await core.start_job([Rerank()], [[question(0)], [question(1)]])
+    await core.bus.js.purge_stream(WORK.name)
+    buried = Item(n=0, failure=Failure("internal", "given up", "rerank"), usage=COST)
+    await core.hops.arrive(_done(tasks[0], buried), {}, buried=True)
+    other = msgspec.structs.replace(question(1), answer=Answer("fine"), usage=COST)
+    mended = msgspec.structs.replace(question(0), answer=Answer("fine"), usage=COST + COST)
+    taken_back, go_on = asyncio.Event(), asyncio.Event()
+
+    class Halting(Groups):
+        async def take_back(self, group: str, index: int, tally: Tally) -> bool:
+            found = await super().take_back(group, index, tally)
+            taken_back.set()
+            await go_on.wait()
+            return found
+
+    redriven = asyncio.create_task(Hops(core.bus, Halting(core.redis)).arrive(_done(tasks[0], mended), {}))
+    await taken_back.wait()
+    await core.hops.arrive(_done(tasks[1], other), {})
+    parked = await core.hops.parked(core.group())
+    assert parked is not None
+    found = await recount(core.bus, core.hops.groups, core.group(), parked)
+    assert found.count.complete
+    if first == "the new result":
+        go_on.set()
+        await redriven
+    await core.hops.forward_join(parked.task, {})
+    await core.route()
+    report = await core.report()
+    go_on.set()
+    await redriven
+
+    shards = [await core.shard(index) for index in range(2)]
+    counts = (await core.bus.js.stream_info(RESULTS.name, subjects_filter=f"results.{core.tenant}.j1.*")).state.subjects
+    places = {subject.rpartition(".")[2]: times for subject, times in (counts or {}).items()}
+    assert verdict(2, Found(report, shards, places)).faults == []
+    assert report.succeeded == (2 if first == "the new result" else 1)
 
 
 def _done(task: Task, item: Item) -> Task:
