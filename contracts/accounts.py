@@ -6,7 +6,7 @@ wrote for that tenant, and whose bucket `claims` holds its uploads.
 
 from dataclasses import replace
 
-from contracts.subjects import EVENTS, JOBS, RESULTS, Stream, asked, jobs
+from contracts.subjects import CONTROL, EVENTS, JOBS, RESULTS, Stream, asked, jobs
 
 SERVICES = "SERVICES"
 LIVE = "live"
@@ -23,6 +23,16 @@ def account(tenant: str) -> str:
 def queue(tenant: str) -> Stream:
     """A tenant's submissions: a stream of its own, so that its message ids and its full queue are its own too."""
     return replace(JOBS, name=f"JOBS_{tenant}", subjects=(jobs(tenant, "*"), asked(tenant, "*")))
+
+
+def control(tenant: str) -> Stream:
+    """What a tenant says about its jobs: a stream of its own, and a small one. What is old is dropped from it."""
+    return replace(
+        CONTROL,
+        name=f"{CONTROL.name}_{tenant}",
+        subjects=(f"control.{tenant}.>", f"feedback.{tenant}.>"),
+        max_bytes=64 << 20,
+    )
 
 
 def copy(stream: Stream, tenant: str) -> Stream:

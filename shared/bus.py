@@ -31,6 +31,7 @@ from contracts.subjects import (
     CLAIM,
     CLAIM_BUCKET,
     CLAIMS,
+    CONTROL,
     EXPECT_LAST_SUBJECT_SEQUENCE,
     JOBS,
     MSG_ID,
@@ -243,7 +244,7 @@ class Bus:
             await ensure_bucket(self.js, bucket, self.replicas)
 
     async def _wait_for_streams(self) -> None:
-        wanted = {stream.name for stream in STREAMS if stream is not JOBS} | set(map(backing, BUCKETS))
+        wanted = {stream.name for stream in STREAMS if stream not in (JOBS, CONTROL)} | set(map(backing, BUCKETS))
         tries = 0
         while missing := wanted.difference(await self._stream_names()):
             if tries % 20 == 0:
@@ -254,6 +255,10 @@ class Bus:
     async def queues(self) -> list[str]:
         """The streams that take submissions: JOBS, or one of each tenant where the server has accounts."""
         return await self._stream_names(JOBS.subjects[0])
+
+    async def controls(self) -> list[str]:
+        """The streams that take cancellations: CONTROL, or one of each tenant where the server has accounts."""
+        return await self._stream_names(CONTROL.subjects[0])
 
     async def _stream_names(self, subject: str = "") -> list[str]:
         """The names of streams, of those alone that take this subject where one is given; pages are put together."""

@@ -13,23 +13,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-import msgspec
 import nats.micro
-from faststream import AckPolicy, FastStream
-from faststream.nats import JStream, NatsBroker, NatsMessage
+from faststream import FastStream
+from faststream.nats import NatsBroker
 from faststream.nats.opentelemetry import NatsTelemetryMiddleware
 from faststream.nats.security import NatsSecurity
 from nats.aio.client import Client
-from nats.js.api import DeliverPolicy
 from nats.micro.service import Service as MicroService
 from nats.micro.service import ServiceConfig
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contracts.events import Cancel
 from contracts.item import Item
 from contracts.steps import Step
-from contracts.subjects import CONTROL
 from contracts.task import Task
 from shared import VERSION, logs, telemetry
 from shared.addresses import servers
@@ -37,6 +33,7 @@ from shared.audit import Audit
 from shared.bus import Bus
 from shared.cancels import Cancels
 from shared.connect import redis_ready, wait_for_nats
+from shared.control import Control
 from shared.errors import PenstockError
 from shared.groups import Groups
 from shared.hops import Hops
@@ -158,6 +155,8 @@ class _Process(Generic[SettingsT]):
         self._replica = _replica(settings.service)
         self._telemetry = telemetry.start(settings.service, stack.otlp, self._replica, stack.metrics_port)
         self._cancels = Cancels()
+        self._control: Control | None = None
+        self._hearing: asyncio.Task[None] | None = None
         self._runtime: Runtime[SettingsT] | None = None
         self._micro: MicroService | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -176,7 +175,6 @@ class _Process(Generic[SettingsT]):
         )
 
     def application(self) -> FastStream:
-        self._subscribe_to_control()
         return FastStream(
             self._broker,
             logger=None,
@@ -184,25 +182,6 @@ class _Process(Generic[SettingsT]):
             after_startup=[self._after_startup],
             on_shutdown=[self._on_shutdown],
         )
-
-    def _subscribe_to_control(self) -> None:
-        @self._broker.subscriber(
-            "control.*.cancel.*",
-            stream=JStream(CONTROL.name, declare=False),
-            ordered_consumer=True,
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            ack_policy=AckPolicy.MANUAL,
-            decoder=_raw,
-        )
-        async def cancel(message: NatsMessage) -> None:
-            """Remember a cancelled job; an unreadable reason cancels all the same."""
-            subject = message.raw_message.subject
-            _, tenant, _, job = subject.split(".")
-            try:
-                reason = msgspec.json.decode(message.body or b"{}", type=Cancel).reason
-            except msgspec.MsgspecError:
-                reason = ""
-            self._cancels.add(tenant, job, reason)
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -229,6 +208,9 @@ class _Process(Generic[SettingsT]):
 
     async def _after_startup(self) -> None:
         runtime = self._started_runtime()
+        self._control = Control(self._broker, runtime.bus, self._cancels)
+        await self._control.look()
+        self._hearing = asyncio.create_task(self._control.run())
         await runtime.worker.start()
         self._micro = await announce(runtime.bus.nc, self._settings.service, self._replica)
         for hook in runtime.started:
@@ -245,8 +227,9 @@ class _Process(Generic[SettingsT]):
         if not self._ready:
             log.info("penstock-%s: told to stop before it was ready", self._settings.service)
             os._exit(0)  # start-up and shutdown would wait for each other
-        if self._showing is not None:
-            self._showing.cancel()
+        for watching in (self._showing, self._hearing):
+            if watching is not None:
+                watching.cancel()
         runtime = self._started_runtime()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, self._leave_now)
@@ -280,6 +263,8 @@ class _Process(Generic[SettingsT]):
 
     async def _on_reconnect(self) -> None:
         log.warning("penstock-%s: connected to NATS again", self._settings.service)
+        if self._control is not None:
+            await self._control.resume()
         if self._runtime is not None:
             await self._runtime.worker.resume()
             for pull in self._runtime.pulls:
@@ -301,7 +286,3 @@ async def announce(nc: Client, name: str, replica: str) -> MicroService:
             metadata={"replica": replica},
         ),
     )
-
-
-async def _raw(message: NatsMessage) -> bytes:
-    return message.body

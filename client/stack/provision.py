@@ -4,6 +4,7 @@ Repeating it changes nothing but what has another form now. Done by the operator
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from nats.aio.client import Client
@@ -11,8 +12,8 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, ExternalStream, StreamConsumerSource, StreamSource
 from nats.js.errors import NotFoundError
 
-from contracts.accounts import COPIES, api, copier, copy, delivered, queue
-from contracts.subjects import BUCKETS, CLAIMS, JOBS, STREAMS, WORK, Stream
+from contracts.accounts import COPIES, api, control, copier, copy, delivered, queue
+from contracts.subjects import BUCKETS, CLAIMS, CONTROL, JOBS, STREAMS, WORK, Stream
 from shared.streams import ensure_bucket, ensure_stream, stream_config
 
 _HEARTBEAT_S = 1.0
@@ -27,16 +28,24 @@ async def provision(nc: Client, tenants: Iterable[str], replicas: int = 0) -> No
     ours = nc.jetstream(timeout=10)
     replicas = replicas or await _replicas(ours)
     for stream in STREAMS:
-        if stream is not JOBS:
+        if stream not in (JOBS, CONTROL):
             await ensure_stream(ours, stream_config(stream, replicas))
+    await _without_shared_control(ours)
     for bucket in BUCKETS:
         await ensure_bucket(ours, bucket, replicas)
     for tenant in tenants:
-        await ensure_stream(ours, stream_config(queue(tenant), replicas))
+        for stream in (queue(tenant), control(tenant)):
+            await ensure_stream(ours, stream_config(stream, replicas))
         theirs = nc.jetstream(prefix=api(tenant), timeout=10)
         for stream in COPIES:
             await _copy(ours, theirs, stream, tenant, replicas)
         await ensure_bucket(theirs, CLAIMS, replicas)
+
+
+async def _without_shared_control(js: JetStreamContext) -> None:
+    """A stack of before had one stream of control for all tenants, whose subjects are theirs now."""
+    with suppress(NotFoundError):
+        await js.delete_stream(CONTROL.name)
 
 
 async def _replicas(js: JetStreamContext) -> int:

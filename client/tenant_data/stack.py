@@ -59,7 +59,9 @@ async def places(bus: Bus, redis: "Redis", tenant: str) -> list[Place]:
     """All places, in the order in which they are emptied: work first, so that it makes nothing new."""
     nc = bus.nc
     with_accounts = accounts.queue(tenant).name in await bus.queues()
-    queue = accounts.queue(tenant).name if with_accounts else JOBS.name
+    queue, control = (
+        (accounts.queue(tenant).name, accounts.control(tenant).name) if with_accounts else (JOBS.name, CONTROL.name)
+    )
     pongs = await discover(nc, "PING", Pong)
     retrieves = sum(pong.name == f"{PREFIX}retrieve" for pong in pongs)
 
@@ -75,7 +77,7 @@ async def places(bus: Bus, redis: "Redis", tenant: str) -> list[Place]:
         Owned("dead letters", bus, of(DEAD), tenant),
         Subjects("results", bus, of(RESULTS), [f"results.{tenant}.>"]),
         Subjects("records", bus, of(EVENTS), [f"events.{tenant}.*"]),
-        Subjects("control", bus, of(CONTROL), [f"control.{tenant}.>", f"feedback.{tenant}.>"]),
+        Subjects("control", bus, StreamOf(nc, control), [f"control.{tenant}.>", f"feedback.{tenant}.>"]),
         Documents("documents", bus, of(DOCUMENTS), [f"documents.{tenant}.*"], tenant),
         Index("index", bus, tenant, retrieves),
         Objects("large documents", *_bucket(nc, LIBRARY), lambda stored: stored.name.startswith(f"{tenant}.")),
