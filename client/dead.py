@@ -10,11 +10,11 @@ from nats.js.errors import NotFoundError
 
 from client.errors import NotFound
 from client.follow import stored
-from contracts.subjects import DEAD, MSG_ID, lane_of
+from contracts.subjects import DEAD, MSG_ID
 from contracts.task import DeadLetter, Task
 from shared.bus import Bus, answered
 from shared.errors import Poison
-from shared.room import Room
+from shared.room import Room, lane_of
 
 
 class Letter(Struct, frozen=True):

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from contracts.job import LANES, Lane
+from contracts.job import Lane
 from contracts.steps import AnyStep, Generate
 
 TOKEN = re.compile(r"^[A-Za-z0-9_-]{1,64}\Z")
@@ -131,13 +131,6 @@ def work_filter(service: str, lane: Lane) -> str:
 def work_of(replica: str, lane: Lane) -> str:
     """What one replica of generate listens to besides: the tasks whose prefix it holds."""
     return f"work.generate.*.{lane}.{replica}"
-
-
-def lane_of(subject: str) -> Lane | None:
-    """The lane of a subject of WORK; None where it is none of ours."""
-    tokens = subject.split(".")[1:]
-    token = next(iter(tokens[2 if tokens[:1] == ["generate"] else 1 :]), "")
-    return next((lane for lane in LANES if lane == token), None)
 
 
 def replica(name: str) -> str:

@@ -1,8 +1,8 @@
 """Where the processor time of a no-op item goes: each piece of its way by itself, without servers.
 
 `python -m loadtest.bench_shard [--items 157]`. Runs what route and generate do with one shard of `make bench-fanout`,
-piece by piece, and prints microseconds of processor time an item; the last line is JSON. What is missing to the processor
-time of a whole run (`make bench-million` prints it by process) is the bus: messages, Redis, the pull loop, records.
+piece by piece, and prints microseconds of processor time an item; the last line is JSON. What is missing to the time of
+a whole run (`make bench-million` prints it by process) is the bus: messages, Redis, the pull loop, records.
 """
 
 import argparse

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from contracts.job import Lane
-from contracts.subjects import WORK, lane_of
+from contracts.job import LANES, Lane
+from contracts.subjects import WORK
 from shared.bus import BUSY_S, CLAIM_BYTES, HEADERS_MAX, Bus
 from shared.errors import Later, QueueFull
 
@@ -131,6 +131,13 @@ def limit(capacity: int, depth: int) -> int:
     in the stream at one level never keeps the next one, which it waits for, from coming in."""
     share = SCATTERING - (SCATTERING - OPENING) / 2**depth
     return max(int(capacity * share), int(capacity * OPENING) + depth, 1)
+
+
+def lane_of(subject: str) -> Lane | None:
+    """The lane of a subject of WORK; None where it is none of ours."""
+    tokens = subject.split(".")[1:]
+    token = next(iter(tokens[2 if tokens[:1] == ["generate"] else 1 :]), "")
+    return next((lane for lane in LANES if lane == token), None)
 
 
 def _pause_s(lane: Lane) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Iterator
 from typing import Any, ClassVar, TypeVar
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
@@ -21,7 +22,7 @@ from hypothesis.stateful import (
 from in_process import Core, open_core
 from servers import NatsServer
 
-from chaos.group_world import BareGroups, MortalGroups, World
+from chaos.group_world import BareGroups, MortalGroups, World, clock
 from loadtest.chaos.verdict import verdict
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
@@ -200,7 +201,8 @@ def machine(nats_server: NatsServer, redis_server: str) -> Iterator[type[Machine
     opened = open_core(nats_server.url, redis_server)
     core = loop.run_until_complete(opened.__aenter__())
     members: dict[str, Any] = {"loop": loop, "core": core}
-    yield type("OnServers", (Machine,), members)
+    with patch("time.time", clock):
+        yield type("OnServers", (Machine,), members)
     core.workers.clear()  # none of them was started
     loop.run_until_complete(opened.__aexit__(None, None, None))
     loop.close()

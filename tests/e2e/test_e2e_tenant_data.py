@@ -20,7 +20,7 @@ from client.tenant_data.streams import StreamOf
 from contracts import accounts, subjects
 from contracts.item import DocumentRef, Input
 from contracts.job import Options
-from contracts.subjects import BUCKETS, CLAIMS, ERASED, JOBS, LIBRARY, STREAMS
+from contracts.subjects import BUCKETS, CLAIMS, CONTROL, ERASED, JOBS, LIBRARY, STREAMS
 from contracts.task import Task
 from e2e.running import Running, Script
 from loadtest.scripted_model import Reply
@@ -84,10 +84,10 @@ class World:
     async def mentions(self, word: str) -> list[str]:
         """Every message, object and key that has the word in its name or content, in all accounts."""
         found = []
-        streams = [(stream.name, "$JS.API") for stream in STREAMS if stream is not JOBS]
+        streams = [(stream.name, "$JS.API") for stream in STREAMS if stream not in (JOBS, CONTROL)]
         streams += [(backing(bucket), "$JS.API") for bucket in BUCKETS]
         for tenant in MARKS:
-            streams.append((accounts.queue(tenant).name, "$JS.API"))
+            streams += [(own(tenant).name, "$JS.API") for own in (accounts.queue, accounts.control)]
             streams += [(name, accounts.api(tenant)) for name in ("RESULTS", "EVENTS", backing(CLAIMS))]
         for name, api in streams:
             async for message in StreamOf(self.bus.nc, name, api).messages():

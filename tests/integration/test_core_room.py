@@ -12,7 +12,7 @@ from contracts import subjects
 from contracts.item import Answer, Failure, Item
 from contracts.job import Job, Lane, Options, ShardResult
 from contracts.steps import AnyStep, Judge, Open, Rerank, Scatter, Step
-from contracts.subjects import WORK, lane_of
+from contracts.subjects import WORK
 from contracts.task import DeadLetter, Task
 from loadtest.chaos.verdict import Found, verdict
 from services.route.adapters.opener import Opener
@@ -29,7 +29,7 @@ from shared.groups import Groups
 from shared.hops import Hops
 from shared.models import load_catalogue
 from shared.pull import Pull
-from shared.room import OPENING, SCATTERING, SHARES, Room, limit
+from shared.room import OPENING, SCATTERING, SHARES, Room, lane_of, limit
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 

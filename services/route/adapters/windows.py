@@ -18,6 +18,7 @@ from shared.errors import Poison
 from shared.gather import lost_child
 from shared.hops import Hops
 from shared.outcome import Finished, Outcome
+from shared.recount import window_key
 from shared.telemetry import trace_headers
 from shared.uploads import Uploads
 
@@ -46,6 +47,8 @@ class Windows:
         await self.hops.open_group(opening.group, opening.parked)
         if (cursor := await self.hops.cursor(opening.group)) is not None:  # this delivery is a late repetition
             await self._mark(opening.parked, cursor)
+            return 0
+        if await self.hops.bus.gone_on(window_key(opening.group)):  # it is so late that all of the job is out
             return 0
         return await self._window(opening, Cursor(claim, 0, 0))
 
