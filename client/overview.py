@@ -9,7 +9,7 @@ from client.client import Penstock
 from client.discovery import PREFIX, Stats, discover
 from client.stack import StackInfo
 from client.stack.processes import memory
-from contracts.subjects import JOBS, STREAMS
+from contracts.subjects import CONTROL, JOBS, STREAMS
 from shared.breakers import OpenBreaker, open_breakers
 from shared.bus import answered
 
@@ -82,12 +82,14 @@ async def overview(penstock: Penstock, url: str, expected: list[str], stack: Sta
     ]
     if stack:
         processes.append(ProcessView("supervisord", stack.supervisor_pid, "RUNNING", _own_memory(stack, processes)))
-    names = [*await penstock.bus.queues(), *(stream.name for stream in STREAMS if stream is not JOBS)]
+    bus = penstock.bus
+    of_tenants = [*await bus.queues(), *await bus.controls()]
+    names = [*of_tenants, *(stream.name for stream in STREAMS if stream not in (JOBS, CONTROL))]
     return Overview(
         nats_url=url,
         data=stack.data if stack else "",
         services=await _services(penstock, expected),
-        streams=[view for name in names if (view := await _stream(penstock.bus.js, name))],
+        streams=[view for name in names if (view := await _stream(bus.js, name))],
         processes=processes,
         memory=sum(process.memory for process in processes),
         breakers=await find_breakers(stack.redis_url) if stack else [],

@@ -51,7 +51,7 @@ async def stand_in(stack: StackInfo) -> AsyncIterator[StandIn]:
     await bus.ensure()
     theirs = nc.jetstream(prefix=accounts.api("default"))
     for stream in subjects.STREAMS:
-        if stream is not subjects.JOBS:
+        if stream not in (subjects.JOBS, subjects.CONTROL):
             await bus.js.purge_stream(stream.name)
     for stream in (subjects.RESULTS, subjects.EVENTS):
         await theirs.purge_stream(stream.name)
@@ -303,7 +303,7 @@ async def test_cancel_reaches_the_control_stream(shell: Shell, stand_in: StandIn
             break
     code, _ = await shell("cancel", "stop-me", "--reason", "too dear")
     assert code == 0
-    stored = await stand_in.bus.last(subjects.CONTROL, subjects.cancel("default", "stop-me"))
+    stored = await stand_in.bus.last(accounts.control("default"), subjects.cancel("default", "stop-me"))
     assert stored is not None
     assert b"too dear" in (stored.data or b"")
     stand_in.go_on.set()

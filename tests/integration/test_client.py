@@ -16,7 +16,7 @@ from client.errors import JobRejected, TimedOut, Unreachable, UsageError
 from client.stack import StackInfo, down, up
 from client.stack.config import nats_url as url_of
 from client.stack.secrets import load
-from contracts import subjects
+from contracts import accounts, subjects
 from contracts.events import Hop
 from contracts.item import Answer, Input
 from contracts.job import ItemResult, JobReport, ShardResult, TokenDelta
@@ -154,7 +154,7 @@ async def test_events_are_read_to_their_end(penstock: Penstock, stand_in: StandI
 
 async def test_cancel_is_published_with_its_reason(penstock: Penstock, stand_in: StandIn) -> None:
     await penstock.cancel("some-job", "no longer needed")
-    stored = await stand_in.bus.last(subjects.CONTROL, subjects.cancel("default", "some-job"))
+    stored = await stand_in.bus.last(accounts.control("default"), subjects.cancel("default", "some-job"))
     assert stored is not None
     assert stored.data == b'{"reason":"no longer needed"}'
 
