@@ -17,7 +17,7 @@ from client.stack import StackInfo, status
 from client.stack.config import nats_binary, redis_binary
 from client.stack.info import load, socket_folder
 from client.stack.ports import free_ports
-from contracts.subjects import JOBS, STREAMS
+from contracts.subjects import CONTROL, JOBS, STREAMS
 from services.retrieve.config import RetrieveSettings
 from shared.errors import PenstockError, Retryable
 from shared.models import load_catalogue
@@ -156,7 +156,8 @@ async def _nats(info: StackInfo) -> AsyncIterator[Check]:
 
 async def _streams(penstock: Penstock) -> Check:
     names = {stream.config.name or "" for stream in await penstock.bus.js.streams_info()}
-    names |= {JOBS.name} if any(name.startswith(f"{JOBS.name}_") for name in names) else set()  # one of each tenant
+    for stream in (JOBS, CONTROL):  # with accounts one of each tenant
+        names |= {stream.name} if any(name.startswith(f"{stream.name}_") for name in names) else set()
     missing = [stream.name for stream in STREAMS if stream.name not in names]
     said = f"missing: {', '.join(missing)}" if missing else f"all {len(STREAMS)} are there"
     return Check("streams", not missing, said, "the services make them: penstock down, penstock up")
