@@ -1,6 +1,6 @@
 # Target `service`: one image for every service. Target `generate-gpu`: the same with vLLM.
 # Non-root, and nothing is written outside /data and /tmp.
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.13-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/penstock
 COPY deploy/requirements.lock /tmp/requirements.lock
@@ -13,7 +13,7 @@ COPY shared shared
 COPY services services
 COPY client client
 
-FROM python:3.11-slim-bookworm AS service
+FROM python:3.11.13-slim-bookworm AS service
 RUN useradd --uid 10001 --user-group --no-create-home penstock && install -d -o penstock -g penstock /data
 ENV PATH=/opt/penstock/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PENSTOCK_DATA=/data PENSTOCK_READY_FILE=/tmp/penstock-ready HOME=/tmp
@@ -22,7 +22,7 @@ COPY --from=build /app /app
 WORKDIR /app
 USER 10001
 # Ready means: connected, streams and consumers there, pulling. The service writes the file anew every few seconds.
-HEALTHCHECK --interval=3s --timeout=2s --start-period=60s --retries=5 \
+HEALTHCHECK --interval=3s --timeout=2s --start-period=5m --retries=5 \
   CMD test -n "$(find /tmp/penstock-ready -newermt '-15 seconds' 2>/dev/null)"
 ENTRYPOINT ["python", "-m"]
 

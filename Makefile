@@ -41,8 +41,8 @@ setup-vllm: $(VLLM_SETUP) ## Make .venv-vllm, the environment of test-vllm and b
 test-stack: setup ## Build and start the stack of compose.yaml, and run its tests (needs a container engine)
 	@PENSTOCK_TEST_STACK=1 $(BIN)/python -m pytest tests/stack $(ARGS)
 
-secrets: setup ## Passwords and configuration for compose.yaml, in deploy/secrets/
-	@$(BIN)/python -m client.stack.compose secrets
+secrets: setup ## Passwords and configuration for compose.yaml, in deploy/secrets/ (TLS=1: certificates too; TLS=0: without)
+	@$(BIN)/python -m client.stack.compose secrets $(if $(filter 1,$(TLS)),tls)$(if $(filter 0,$(TLS)),plain)
 
 test-vllm: $(VLLM_SETUP) ## The tests that need vLLM: the real engine on CPU, with a tiny random model
 	@$(VLLM)/bin/python -m pytest tests/real_vllm $(ARGS)
@@ -72,7 +72,7 @@ lock: setup ## Pin all dependencies of pyproject.toml anew, with hashes
 	  --no-emit-options --allow-unsafe --strip-extras --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
 
 ##@ Measure
-.PHONY: bench-fanout bench-million bench-telemetry bench-cpu bench-ask bench-lanes bench-failover load load-limit soak bench-prefix bench-engine bench-gpu bench-retrieval chaos
+.PHONY: bench-fanout bench-million bench-telemetry bench-cpu bench-ask bench-lanes bench-failover load load-limit soak bench-prefix bench-engine bench-gpu bench-retrieval chaos chaos-stack
 bench-fanout: setup ## N no-op items from submit to report, against Celery chord, taskiq-nats and raw nats-py (N=5000)
 	@$(BIN)/python -m loadtest.bench_fanout --n $(N) $(ARGS)
 
@@ -117,6 +117,9 @@ bench-retrieval: setup ## Query latency over 100,000 chunks
 
 chaos: setup ## A job of many items while everything around it is killed: nothing lost, nothing doubled (ITEMS=10000 KILLS=200 SEED=…)
 	@$(BIN)/python -m loadtest.chaos --items $(ITEMS) --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+chaos-stack: setup ## The stack of compose.yaml while every container of it is replaced: nothing lost, nothing doubled (ITEMS=5000)
+	@$(BIN)/python -m loadtest.chaos.rolling $(if $(filter command line,$(origin ITEMS)),--items $(ITEMS)) $(ARGS)
 
 ##@ Help
 .PHONY: help

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Collection
 from pathlib import Path
 
 from client.cli.options import from_environment
@@ -12,9 +12,18 @@ from client.client import Penstock
 from client.discovery import PREFIX, Pong, connected, discover
 from client.errors import StackError
 from client.overview import find_breakers
-from client.servers import Check, all_of, model_endpoint, nats_server, opensearch_server, qdrant_server, redis_server
-from client.stack import StackInfo, status
-from client.stack.config import nats_binary, redis_binary
+from client.servers import (
+    Check,
+    all_of,
+    is_operator,
+    model_endpoint,
+    nats_server,
+    opensearch_server,
+    qdrant_server,
+    redis_server,
+)
+from client.stack import status
+from client.stack.config import SERVICES, nats_binary, redis_binary
 from client.stack.info import load, socket_folder
 from client.stack.ports import free_ports
 from contracts.subjects import CONTROL, JOBS, STREAMS
@@ -40,10 +49,13 @@ async def stack(data: Path) -> AsyncIterator[Check]:
     """What a running stack must answer."""
     info = status(data)
     if info is None and (nats_url := from_environment("PENSTOCK_NATS_URL")):
-        servers = [nats_server(nats_url)]
-        servers += [redis_server(url)] if (url := from_environment("PENSTOCK_REDIS_URL")) else []
-        for check in await all_of([*servers, *_configured()]):
+        asked = [nats_server(nats_url)]
+        asked += [redis_server(url)] if (url := from_environment("PENSTOCK_REDIS_URL")) else []
+        for check in (answered := await all_of([*asked, *_configured()])):
             yield check
+        if answered[0].ok and is_operator(nats_url):
+            async for check in _parts(nats_url, SERVICES, "look at its log, such as: docker compose logs"):
+                yield check
         return
     if info is None:
         crashed = load(data) is not None
@@ -61,11 +73,8 @@ async def stack(data: Path) -> AsyncIterator[Check]:
         yield await _models(info.redis_url)
     if not nats.ok:
         return
-    try:
-        async for check in _nats(info):
-            yield check
-    except PenstockError as error:
-        yield Check("NATS", False, str(error), f"see {data / 'logs' / 'nats.log'}")
+    async for check in _parts(info.operator_url, info.services, f"see {data / 'logs'}"):
+        yield check
 
 
 def _python() -> Check:
@@ -144,14 +153,19 @@ async def _models(url: str) -> Check:
     return Check("models", not away, said, "its fallbacks answer meanwhile; look at the model's endpoint")
 
 
-async def _nats(info: StackInfo) -> AsyncIterator[Check]:
-    async with connected(info.operator_url) as nc:
-        pongs = await discover(nc, "PING", Pong)
-        silent = sorted(set(info.services) - {pong.name.removeprefix(PREFIX) for pong in pongs})
-        said = f"{', '.join(silent)} do not answer" if silent else f"all {len(info.services)} answer"
-        yield Check("services", not silent, said, f"see {Path(info.data) / 'logs'}" if silent else "")
-    async with await Penstock.connect(info.operator_url) as penstock:
-        yield await _streams(penstock)
+async def _parts(operator_url: str, services: Collection[str], todo: str) -> AsyncIterator[Check]:
+    """What stands on NATS: the services and the streams."""
+    try:
+        async with connected(operator_url) as nc:
+            pongs = [pong.name.removeprefix(PREFIX) for pong in await discover(nc, "PING", Pong)]
+        silent = sorted(set(services) - set(pongs))
+        said = f"{', '.join(silent)} do not answer" if silent else f"all {len(services)} answer"
+        more = ", ".join(f"{pongs.count(name)} of {name}" for name in services if pongs.count(name) > 1)
+        yield Check("services", not silent, f"{said} ({more})" if more else said, todo if silent else "")
+        async with await Penstock.connect(operator_url) as penstock:
+            yield await _streams(penstock)
+    except PenstockError as error:
+        yield Check("NATS", False, str(error), todo)
 
 
 async def _streams(penstock: Penstock) -> Check:

@@ -17,6 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 
 from client.discovery import connected
 from client.errors import Unreachable
+from client.stack.secrets import OPERATOR
 from contracts.subjects import RESULTS
 from shared.addresses import servers, shown
 from shared.connect import redis_options
@@ -25,7 +26,9 @@ from shared.redis_servers import redis_client
 from shared.tls import Tls, TlsError, check_tls
 
 NATS, REDIS, QDRANT, OPENSEARCH = (2, 12), (6, 2), (1, 10), (2, 0)
-"""The least versions. NATS: scheduled messages; with accounts 2.14."""
+"""The least versions. NATS: scheduled messages."""
+NATS_ACCOUNTS = (2, 14)
+"""With an account a tenant: consumers made beforehand feed the tenants' copies."""
 
 TIMEOUT_S = 5.0
 SLOW_S = 2.0
@@ -55,15 +58,18 @@ async def nats_server(url: str) -> Check:
     """The server of this address, as a client that may do everything sees it."""
     started = time.monotonic()
     greeting = _Greeting("", jetstream=True)
+    least = NATS_ACCOUNTS if is_operator(url) else NATS
     try:
         if urlsplit(url).scheme != "tls":
             greeting = await asyncio.wait_for(_greeting(servers(url)[0]), TIMEOUT_S)
-        if greeting.version and _older(greeting.version, NATS):
-            return _old("NATS", url, greeting.version, NATS)
+        if greeting.version and _older(greeting.version, least):
+            return _old("NATS", url, greeting.version, least)
         if not greeting.jetstream:
             return Check("NATS", False, f"{shown(url)}: JetStream is off", "put jetstream {} into its configuration")
         async with connected(url, timeout_s=int(TIMEOUT_S)) as nc:
             version = nc.connected_server_version
+            if (version.major, version.minor) < least:
+                return _old("NATS", url, str(version), least)
             reply = await nc.request(f"$JS.API.STREAM.INFO.{RESULTS.name}", b"", timeout=TIMEOUT_S)
             there = msgspec.json.decode(reply.data, type=_Info).ts
     except TimeoutError:
@@ -81,6 +87,11 @@ async def nats_server(url: str) -> Check:
     text = f"{version.major}.{version.minor}.{version.patch}, JetStream"
     skew = there.timestamp() - time.time() if there else 0.0
     return _well("NATS", url, text, time.monotonic() - started, skew)
+
+
+def is_operator(url: str) -> bool:
+    """Whether an address of NATS is that of who runs a stack with an account a tenant."""
+    return urlsplit(servers(url)[0]).username == OPERATOR
 
 
 async def _greeting(url: str) -> _Greeting:

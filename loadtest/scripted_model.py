@@ -107,15 +107,15 @@ class ScriptedModel:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls) -> AsyncIterator["ScriptedModel"]:
-        """Listen on a free port of this machine."""
+    async def running(cls, host: str = "127.0.0.1") -> AsyncIterator["ScriptedModel"]:
+        """Listen on a free port of this machine; `host` 0.0.0.0 for callers in containers."""
         model = cls()
         app = web.Application()
         app.router.add_post("/v1/chat/completions", model._complete)
         app.router.add_get("/v1/models", model._models)
         runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, host, 0)
         await site.start()
         model.port = runner.addresses[0][1]
         try:

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from client.checks import machine, stack
-from client.cli.options import Data, Json
+from client.cli.options import Data, Json, from_environment, in_compose
 from client.cli.screen import Screen, table
 from client.servers import Check
 from client.stack import find_data
@@ -18,6 +18,10 @@ app = typer.Typer()
 @app.command("doctor")
 def command(data: Data = None, json: Json = False) -> None:
     """Check this machine and the stack: one line each, and what to do. Exits with 1 where something is wrong."""
+    if in_compose(data) and not from_environment("PENSTOCK_NATS_URL"):
+        from client.stack.inside import run_inside  # half a second that the embedded stack need not wait
+
+        raise typer.Exit(run_inside(["doctor", *(["--json"] if json else [])]))
     screen = Screen(json)
     folder = find_data(data)
     checks = machine(folder) + asyncio.run(_all(folder))

@@ -27,6 +27,11 @@ STACK_VARIABLE = "PENSTOCK_STACK"
 """`compose`: the stack of compose.yaml. Anything else: the embedded one. The same as `penstock --stack compose …`."""
 
 
+def in_compose(data: Path | None, nats_url: str = "") -> bool:
+    """Whether the stack of compose.yaml is meant, and no other is named."""
+    return os.environ.get(STACK_VARIABLE) == "compose" and data is None and not nats_url
+
+
 def address(data: Path | None, nats_url: str, tenant: str) -> str:
     """Where NATS answers: --nats-url, else the stack in --data, else $PENSTOCK_NATS_URL, else the stack of compose
     where that is named, else the stack in .penstock.
@@ -35,7 +40,7 @@ def address(data: Path | None, nats_url: str, tenant: str) -> str:
     """
     if known := nats_url or ("" if data else from_environment("PENSTOCK_NATS_URL")):
         return known
-    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
+    if in_compose(data):
         from client.stack.compose import tenant_url  # half a second that the embedded stack need not wait
 
         return tenant_url(tenant)
@@ -55,7 +60,7 @@ def operator_address(data: Path | None, nats_url: str) -> str:
     """The same for who runs the stack: on the account of the services, with all rights there."""
     if known := nats_url or ("" if data else from_environment("PENSTOCK_NATS_URL")):
         return known
-    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
+    if in_compose(data):
         from client.stack.compose import tenant_url
 
         return tenant_url(secrets.OPERATOR)
@@ -72,8 +77,10 @@ def redis_address(data: Path | None) -> str:
     """
     if data is None and (known := from_environment("PENSTOCK_REDIS_URL")):
         return known
-    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
-        raise Unreachable("Redis of compose.yaml is reached from inside: docker compose run --rm operator tenant …")
+    if in_compose(data):
+        raise Unreachable(
+            "Redis of compose.yaml is reached from inside: leave --nats-url out, or set PENSTOCK_REDIS_URL"
+        )
     info = load(find_data(data))
     if info is None:
         raise Unreachable(f"no stack is running in {find_data(data)}; start one with: penstock up")

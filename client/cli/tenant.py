@@ -1,7 +1,6 @@
 """`penstock tenant add`, `rotate`, `remove`, `list`, `export`, `erase`"""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from client.cli.options import STACK_VARIABLE, Data, Json, NatsUrl, redis_address
+from client.cli.options import Data, Json, NatsUrl, in_compose, redis_address
 from client.cli.screen import Screen, table
 from client.cli.session import operate
 from client.client import Penstock
@@ -85,6 +84,12 @@ def export_(
     json: Json = False,
 ) -> None:
     """Write all that the stack holds of a tenant to files: documents, results, records, sessions, uploads."""
+    if in_compose(data, nats_url):
+        from client.stack.inside import SHARED, run_inside
+
+        folder = out.expanduser().resolve()
+        inside = ["tenant", "export", name, "--out", str(SHARED / folder.name), *(["--json"] if json else [])]
+        raise typer.Exit(run_inside(inside, shared=folder.parent))
     screen = Screen(json)
 
     async def work(bus: Bus, redis: "Redis") -> list[Removed]:
@@ -108,6 +113,10 @@ def erase_(
     """Remove all that the stack holds of a tenant, and say what that was. Exits with 1 where some is left."""
     if not yes:
         raise UsageError(f"tenant erase {name}: it removes everything of the tenant for good; add --yes to do it")
+    if in_compose(data, nats_url):
+        from client.stack.inside import run_inside
+
+        raise typer.Exit(run_inside(["tenant", "erase", name, "--yes", *(["--json"] if json else [])]))
     screen = Screen(json)
     with screen.progress.status(f"erasing {name} …"):
         report = with_stack(data, nats_url, name, lambda bus, redis: erase(bus, redis, name))
@@ -143,7 +152,7 @@ def with_stack(data: Path | None, nats_url: str, name: str, work: Callable[[Bus,
 
 def site(data: Path | None) -> AbstractContextManager[Site]:
     """The stack whose tenants are meant: of compose where that is named, else the embedded one."""
-    if os.environ.get(STACK_VARIABLE) == "compose" and data is None:
+    if in_compose(data):
         from client.stack.compose import compose_site  # half a second that the embedded stack need not wait
 
         return compose_site()

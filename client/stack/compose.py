@@ -15,23 +15,25 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
-import nats
 
+from client.discovery import connected
 from client.errors import StackError, Unreachable
 from client.stack import secrets
 from client.stack.accounts import accounts_text
+from client.stack.certificates import CA, remove_certificates, write_certificates
 from client.stack.config import MAX_PAYLOAD, MAX_STORE, SERVICES, redis_users
 from client.stack.info import locked
 from client.stack.provision import provision
 from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets, service_user
-from shared.addresses import servers
 from shared.errors import PenstockError
+from shared.tls import CA as CA_VARIABLE
 
 FOLDER = Path("deploy") / "secrets"
 FOLDER_VARIABLE = "PENSTOCK_COMPOSE_SECRETS"
-NATS_VARIABLE = "PENSTOCK_NATS"  # host:port of the server, or of several with commas between them
+NATS_VARIABLE = "PENSTOCK_NATS"  # host:port of the server, or of several with commas between them; tls:// before it
 REPLICAS_VARIABLE = "PENSTOCK_STREAM_REPLICAS"
 _REACH_S = 2.0
+_CONNECT_S = 20
 MOUNTED = Path("/run/secrets/secrets.json")
 
 NATS = """\
@@ -45,18 +47,39 @@ jetstream {{
   max_file_store: {max_store}
   max_memory_store: 16GB
 }}
-{accounts}"""
+{tls}{accounts}"""
+
+# `handshake_first`: nobody on the line can make a client that comes back say its password in the clear.
+NATS_TLS = """\
+tls {
+  cert_file: "/run/secrets/nats.crt"
+  key_file: "/run/secrets/nats.key"
+  handshake_first: true
+}
+"""
 
 REDIS = """\
 # Written by `make secrets`; changes are lost.
 bind 0.0.0.0
-port 6379
+{port}
 dir /data
 appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
 {users}"""
+
+REDIS_PLAIN = "port 6379"
+REDIS_TLS = """\
+port 0
+tls-port 6379
+tls-cert-file /run/secrets/redis.crt
+tls-key-file /run/secrets/redis.key
+tls-ca-cert-file /run/secrets/ca.pem
+tls-auth-clients no"""
+
+WITH_TLS = ("nats", "redis", "qdrant")
+"""Servers that get certificates."""
 
 
 class Compose:
@@ -72,15 +95,27 @@ class Compose:
     def here(cls) -> Self:
         """As the environment says, and compose.yaml in the current folder."""
         host, inside = os.environ.get("NATS_LISTEN"), os.environ.get("NATS_INSIDE")
-        return cls(_folder(), host or "127.0.0.1:4222", inside or "nats:4222")
+        return cls(secrets_folder(), host or "127.0.0.1:4222", inside or "nats:4222")
+
+    @property
+    def tls(self) -> bool:
+        """Whether the servers speak TLS."""
+        return (self.folder / CA).exists()
 
     def known(self) -> Secrets:
         return secrets.load(self.folder)
 
-    def write(self) -> None:
-        """Write what is missing; passwords that there are stay."""
+    def write(self, tls: bool | None = None) -> None:
+        """Write what is missing; passwords that there are stay. `tls`: with certificates, without, or as it was."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+        if tls:
+            host = self._host.rpartition(":")[0].strip("[]")
+            outside = {host} - {"0.0.0.0", "::"}
+            names = {name: {name, "localhost", "127.0.0.1"} for name in WITH_TLS}
+            write_certificates(self.folder, names | {"nats": names["nats"] | outside})
+        elif tls is False:
+            remove_certificates(self.folder, WITH_TLS)
         known = self.known().complete(SERVICES, (DEFAULT_TENANT,))
         self.keep(known)
         self.configure(known)
@@ -96,20 +131,23 @@ class Compose:
         for file in self.folder.glob("*.url"):
             if file.name not in urls:
                 file.unlink()
-        self._put("redis.conf", REDIS.format(users=redis_users(known)))
+        bus, redis = ("tls", "rediss") if self.tls else ("nats", "redis")
+        port = REDIS_TLS if self.tls else REDIS_PLAIN
+        self._put("redis.conf", REDIS.format(users=redis_users(known), port=port))
         self._put("redis-password", known.redis["services"])
-        self._put("redis-url", f"redis://services:{known.redis['services']}@redis:6379/0")
-        self._put("operator.nats", f"nats://{OPERATOR}:{known.operators[OPERATOR]}@{self._inside}")
+        self._put("redis-url", f"{redis}://services:{known.redis['services']}@redis:6379/0")
+        self._put("operator.nats", f"{bus}://{OPERATOR}:{known.operators[OPERATOR]}@{self._inside}")
         for name, word in known.services.items():
-            self._put(f"{name}.nats", f"nats://{service_user(name)}:{word}@{self._inside}")
+            self._put(f"{name}.nats", f"{bus}://{service_user(name)}:{word}@{self._inside}")
 
     def configure(self, known: Secrets, joining: Collection[str] = ()) -> None:
         accounts = accounts_text(known, joining)
         self._put("accounts.conf", accounts)  # what servers of a cluster include
-        self._put("nats.conf", NATS.format(max_payload=MAX_PAYLOAD, max_store=MAX_STORE, accounts=accounts))
+        tls = NATS_TLS if self.tls else ""
+        self._put("nats.conf", NATS.format(max_payload=MAX_PAYLOAD, max_store=MAX_STORE, tls=tls, accounts=accounts))
 
     def url(self, user: str, password: str) -> str:
-        return f"nats://{user}:{password}@{self._host}"
+        return f"{'tls' if self.tls else 'nats'}://{user}:{password}@{self._host}"
 
     def answers(self) -> bool:
         host, _, port = self._host.rpartition(":")
@@ -136,17 +174,25 @@ def compose_site() -> Iterator[Compose]:
     site = Compose.here()
     if not (site.folder / secrets.FILE).exists():
         raise Unreachable(f"{site.folder}: no secrets there; run make secrets, or set {FOLDER_VARIABLE}")
+    _believe(site.folder)
     with locked(site.folder / ".lock", f"another command changes {site.folder}; try again when it is done"):
         yield site
 
 
-def _folder() -> Path:
+def secrets_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or FOLDER)
+
+
+def _believe(folder: Path) -> None:
+    """The stack's own authority, where it has one and the environment names no other."""
+    if (folder / CA).exists():
+        os.environ.setdefault(CA_VARIABLE, str(folder / CA))
 
 
 def tenant_url(tenant: str) -> str:
     """Where a tenant's client reaches the stack of compose. Raises Unreachable where there are no secrets."""
-    folder = _folder()
+    folder = secrets_folder()
+    _believe(folder)
     try:
         return (folder / f"{tenant}.url").read_text(encoding="utf-8")
     except OSError:
@@ -157,25 +203,26 @@ def tenant_url(tenant: str) -> str:
 
 
 async def _provision(addresses: str, known: Secrets, replicas: int) -> None:
-    connection = await nats.connect(servers(f"nats://{OPERATOR}:{known.operators[OPERATOR]}@{addresses}"))
-    await provision(connection, known.accounts, replicas)
-    await connection.close()
+    scheme, _, hosts = addresses.rpartition("://")
+    url = f"{scheme or 'nats'}://{OPERATOR}:{known.operators[OPERATOR]}@{hosts}"
+    async with connected(url, timeout_s=_CONNECT_S) as nc:
+        await provision(nc, known.accounts, replicas)
 
 
 def main(arguments: list[str]) -> int:
-    """`secrets` in the folder of compose.yaml, or `provision` in its container."""
+    """`secrets [tls|plain]` in the folder of compose.yaml, or `provision` in its container."""
     try:
         match arguments:
-            case ["secrets"]:
+            case ["secrets", *how] if how in ([], ["tls"], ["plain"]):
                 site = Compose.here()
-                site.write()
-                print(f"written: {site.folder}/")
+                site.write({"tls": True, "plain": False}.get("".join(how)))
+                print(f"written: {site.folder}/{', with certificates' if site.tls else ''}")
             case ["provision"]:
                 known = msgspec.json.decode(MOUNTED.read_bytes(), type=Secrets)
                 replicas = int(os.environ.get(REPLICAS_VARIABLE) or 0)
                 asyncio.run(_provision(os.environ[NATS_VARIABLE], known, replicas))
             case _:
-                raise StackError("expected: secrets | provision")
+                raise StackError("expected: secrets [tls|plain] | provision")
     except PenstockError as error:
         print(f"penstock: {error}", file=sys.stderr)
         return 1

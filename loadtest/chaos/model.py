@@ -24,6 +24,7 @@ _LOOK_S = 0.02
 CATALOGUE = """\
 models:
   - {{name: extractive, engine: extractive, context: 1000000, default: true}}
+  - {{name: noop, engine: noop, context: 1000000}}
   - name: chaotic
     engine: openai
     base_url: {url}
@@ -53,10 +54,11 @@ class ChaoticModel:
         )  # fmt: skip
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with ScriptedModel.running() as server:
+    async def running(self, known_as: str = "") -> AsyncIterator[None]:
+        """Listen; `known_as` is this machine's name for callers in containers, where it has them."""
+        async with ScriptedModel.running("0.0.0.0" if known_as else "127.0.0.1") as server:
             server.answer = self._answer
-            self.url = server.url
+            self.url = server.url.replace("127.0.0.1", known_as or "127.0.0.1")
             yield
 
     async def _answer(self, call: Call) -> Reply:

@@ -6,38 +6,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import msgspec
-import nats
-from nats.errors import Error as NatsError
 
 from client.client import Penstock
 from client.documents import find_documents, ingest
 from client.stack import StackInfo, down, find_data, up
 from client.stack.config import SERVICES
-from contracts import subjects
-from contracts.item import Input
-from contracts.job import JobOpened, JobReport, Options
-from contracts.subjects import DEAD, RESULTS, WORK
+from contracts.subjects import DEAD
 from loadtest.chaos.model import ChaoticModel, chaotic
 from loadtest.chaos.outcome import Outcome, Progress, Settings, errors
 from loadtest.chaos.plan import faults
 from loadtest.chaos.saboteur import Saboteur
-from loadtest.chaos.verdict import Found, verdict
+from loadtest.chaos.verdict import verdict
+from loadtest.chaos.watched import AWAY, WatchedJob, operator, reasons, until_quiet
 from shared.bus import Bus, answered
 from shared.errors import PenstockError
 
 LIBRARY = Path(__file__).parents[2] / "samples" / "library"
-QUESTIONS = (
-    "Does plan HMO-483 cover physiotherapy after ACL surgery?",
-    "How many days of annual leave may be carried over?",
-    "What does a pH electrode cost?",
-    "For how long are backups kept?",
-)
-JOB = "chaos"
 READY_S = 120.0
 _SKEW = Path(__file__).parent / "skew"
 _LOOK_S = 0.25
@@ -53,23 +40,11 @@ async def run(settings: Settings, watch: Callable[[Progress], None]) -> Outcome:
             try:
                 with _environment(settings, model, Path(folder)):
                     info = await asyncio.to_thread(up, data, READY_S)
-                async with await Penstock.connect(info.nats_url) as penstock, _operator(info) as bus:
-                    return await _Run(settings, info, penstock, bus, model, watch).through()
+                async with await Penstock.connect(info.nats_url) as penstock, operator(info.operator_url) as bus:
+                    job = WatchedJob(penstock, bus, "chaos", settings.items)
+                    return await _Run(settings, info, penstock, bus, model, watch, job).through()
             finally:
                 await asyncio.to_thread(down, data)
-
-
-@asynccontextmanager
-async def _operator(info: StackInfo) -> AsyncIterator[Bus]:
-    """A connection that sees all streams, not those of one tenant alone."""
-    url: str = info.operator_url
-    nc = await nats.connect(url, max_reconnect_attempts=-1, reconnect_time_wait=0.5, error_cb=_quiet)
-    yield Bus.on(nc)
-    await nc.close()
-
-
-async def _quiet(_: Exception) -> None:
-    """Connections are cut on purpose."""
 
 
 @contextmanager
@@ -101,6 +76,7 @@ class _Run:
     bus: Bus
     model: ChaoticModel
     watch: Callable[[Progress], None]
+    job: WatchedJob
     progress: Progress = field(default_factory=Progress)
 
     async def through(self) -> Outcome:
@@ -108,21 +84,15 @@ class _Run:
         if report.failed:
             raise PenstockError(f"the sample library could not be read: {report.reasons}")
         began = self.progress.at = time.monotonic()
-        await self._submit()
+        await self.job.submit()
         saboteur = Saboteur(self.info, stall_s=self.settings.ack_wait_s + 1)
         async with self._looking(), saboteur.ready():
             await self._torment(saboteur)
             last = time.monotonic()
-            found = await self._until_report()
+            await self._until_report()
             ended = time.monotonic()
-        await self._until_quiet()
-        return await self._outcome(found, began, last, ended)
-
-    async def _submit(self) -> None:
-        count = self.settings.items
-        items = [Input(question=f"{QUESTIONS[n % len(QUESTIONS)]} (item-{n})", id=f"item-{n}") for n in range(count)]
-        options = Options(model="chaotic", when_ungrounded="mark", cache="off")
-        await self.penstock.submit("rag", items, options, JOB, lane="batch")
+        await until_quiet(self.bus, 3 * self.settings.ack_wait_s + 20)
+        return await self._outcome(began, last, ended)
 
     async def _torment(self, saboteur: Saboteur) -> None:
         plan = faults(self.settings.seed, self.settings.kills)
@@ -143,16 +113,12 @@ class _Run:
     def _stuck(self) -> bool:
         return time.monotonic() - self.progress.at > self.settings.stuck_s
 
-    async def _until_report(self) -> JobReport | None:
+    async def _until_report(self) -> None:
         last = time.monotonic()
         while time.monotonic() - max(self.progress.at, last) < self.settings.stuck_s:
-            try:
-                if report := await self.penstock.find_report(JOB):
-                    return report
-            except (PenstockError, NatsError):
-                pass  # the server is coming back
+            if await self.job.report():
+                return
             await asyncio.sleep(_LOOK_S)
-        return None
 
     @asynccontextmanager
     async def _looking(self) -> AsyncIterator[None]:
@@ -164,43 +130,17 @@ class _Run:
             await asyncio.gather(looking, return_exceptions=True)
 
     async def _look(self) -> None:
-        size = 0
         while True:
             await asyncio.sleep(_LOOK_S)
-            try:
-                shards = [name for name in await self._messages() if name.isdecimal()]
-                if shards and not size:
-                    size = -(-self.settings.items // await self._shards())
-            except (TimeoutError, PenstockError, NatsError):
-                continue  # the server is away: nothing arrives meanwhile
-            self.progress.saw(min(self.settings.items, len(shards) * size))
-            self.watch(self.progress)
+            with suppress(*AWAY):  # nothing arrives meanwhile
+                self.progress.saw(await self.job.arrived())
+                self.watch(self.progress)
 
-    async def _shards(self) -> int:
-        opened = await self.bus.last(RESULTS, subjects.result(self.penstock.tenant, JOB, "open"))
-        return msgspec.json.decode(opened.data or b"", type=JobOpened).shards if opened else 1
-
-    async def _messages(self) -> dict[str, int]:
-        """How many messages each subject of the job's results has, by the subject's last token."""
-        wanted = subjects.result(self.penstock.tenant, JOB, "*")
-        info = await answered(self.bus.js.stream_info(RESULTS.name, subjects_filter=wanted))
-        return {name.rpartition(".")[2]: count for name, count in (info.state.subjects or {}).items()}
-
-    async def _until_quiet(self) -> None:
-        """Redelivered and repeated work may still come in: none of it may change anything."""
-        until = time.monotonic() + 3 * self.settings.ack_wait_s + 20
-        while time.monotonic() < until:
-            state = (await answered(self.bus.js.stream_info(WORK.name))).state
-            if state.messages == 0:
-                return
-            await asyncio.sleep(_LOOK_S)
-
-    async def _outcome(self, report: JobReport | None, began: float, last: float, ended: float) -> Outcome:
-        shards = [shard async for shard in self.penstock.stored_results(JOB)]
-        found = Found(report, shards, await self._messages())
+    async def _outcome(self, began: float, last: float, ended: float) -> Outcome:
+        found = await self.job.found()
         dead = (await answered(self.bus.js.stream_info(DEAD.name))).state.messages
-        reasons = Counter(f"{i.failure.code}: {i.failure.reason}" for s in shards for i in s.items if i.failure)
+        why = Counter(reasons(found.shards))
         return Outcome(
             verdict(self.settings.items, found), self.progress, self.model, ended - began, self.progress.slowest_s,
-            ended - last, dead, dict(reasons.most_common(10)), errors(Path(self.info.data)),
+            ended - last, dead, dict(why.most_common(10)), errors(Path(self.info.data)),
         )  # fmt: skip

@@ -31,8 +31,8 @@ log = logging.getLogger("penstock.retrieve")
 BATCH_AT_ONCE = 1
 """Questions of the batch lane: one uses both cores in turn, and more would be ahead of somebody who waits."""
 
-PAUSE_S = 5.0
-"""Between two looks at the log of documents."""
+PAUSE_S = 1.0
+"""Between two looks at the log of documents, which other replicas write to as well."""
 
 
 @asynccontextmanager
@@ -60,8 +60,9 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
         erasure = Erasure(runtime.bus, library, search, runtime.replica)
         runtime.when_started(lambda _: erasure.listen())
-        following = asyncio.create_task(follow(library, search))
+        following = asyncio.create_task(follow(library, search, current := asyncio.Event()))
         following.add_done_callback(_say)
+        await _wait_until(current, following, settings.catch_up_s)
         folder, name = runtime.stack.data / FOLDER, uuid4().hex[:12]
         reindexer = Reindexer(runtime.settings, folder, search, library, name, tls=runtime.stack.tls)
         runtime.when_started(lambda _: Orders(runtime.bus, reindexer).listen())
@@ -72,19 +73,30 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
             await following
 
 
-async def follow(library: Log, search: Search) -> None:
+async def follow(library: Log, search: Search, current: asyncio.Event) -> None:
     """Apply what was logged before the start, and what comes later: removals, and what other replicas have indexed.
-    What NATS cannot give now is asked for again."""
+    What NATS cannot give now is asked for again. `current` is set once the first of it is done."""
     while True:
         try:
             changed = await replay(library, search.indexer, search.statistics)
             if search.statistics.has_erased:
                 await compact(search)
+            current.set()
             if changed:
                 log.info("caught up with the log of documents: %d documents changed", changed)
         except Retryable as error:
             log.warning("the log of documents: %s; trying again in %.0f s", error, PAUSE_S)
         await asyncio.sleep(PAUSE_S)
+
+
+async def _wait_until(current: asyncio.Event, following: asyncio.Task[None], seconds: float) -> None:
+    """A replica that lacks documents would answer that they do not say: it takes no question before it has them, unless
+    that takes too long."""
+    waiting = asyncio.create_task(current.wait())
+    done, _ = await asyncio.wait({waiting, following}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not done:
+        log.warning("documents are still being indexed after %.0f s: questions may find less than there is", seconds)
 
 
 def _say(following: asyncio.Task[None]) -> None:

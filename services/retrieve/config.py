@@ -28,6 +28,7 @@ class RetrieveSettings(ServiceSettings):
     engine_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     index_name: str = "penstock"  # alias in Qdrant and OpenSearch
     encoder_threads: int = 2
+    catch_up_s: float = Field(default=30.0, ge=0)  # how long a start may wait until every logged document is indexed
     cache: Mode = "exact"  # which kept answers jobs get that do not say
     cache_for: dict[str, Mode] = Field(
         default_factory=dict
