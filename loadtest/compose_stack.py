@@ -18,7 +18,11 @@ _COMMAND_S = 600.0
 
 
 class StackFault(RuntimeError):
-    """A command of the engine or of Penstock failed; the text is what it said."""
+    """A command of the engine or of Penstock failed; the text is what it said, `output` its standard output."""
+
+    def __init__(self, command: list[str], output: str, errors: str) -> None:
+        super().__init__(f"{' '.join(command[-6:])}: {output[-3000:]}{errors[-3000:]}")
+        self.output = output
 
 
 class ComposeStack:
@@ -38,11 +42,12 @@ class ComposeStack:
         self.secrets = folder / "secrets"
         self.scale = dict(scale)
         Compose(self.secrets, self.nats).write(tls)
-        files = ["compose.yaml", *(["compose.tls.yaml"] if tls else []), str(self._override(folder))]
+        override = self._override(folder, with_qdrant=vectors == "qdrant")
+        files = ["compose.yaml", *(["compose.tls.yaml"] if tls else []), str(override)]
         self.environment = os.environ | {
             "COMPOSE_PROJECT_NAME": project,
             "COMPOSE_FILE": os.pathsep.join(files),
-            "COMPOSE_PROFILES": "observe,qdrant" if vectors == "qdrant" else "observe",
+            "COMPOSE_PROFILES": "observe",
             "NATS_LISTEN": self.nats,
             "JAEGER_LISTEN": self.jaeger,
             "PROMETHEUS_LISTEN": self.prometheus,
@@ -71,13 +76,14 @@ class ComposeStack:
         program = "import sys; from client.cli.main import run; sys.exit(run(sys.argv[1:]))"
         return self._run([sys.executable, "-c", program, "--stack", "compose", *arguments])
 
-    def _override(self, folder: Path) -> Path:
-        """Says where the secrets are, and lets generate-gpu reach this machine."""
+    def _override(self, folder: Path, *, with_qdrant: bool) -> Path:
+        """Says where the secrets are, lets generate-gpu reach this machine, and leaves Qdrant out where it is not
+        used: its image need not be there then."""
         mounted = [path for path in self.secrets.iterdir() if path.is_file()]
-        changes = {
-            "secrets": {path.name: {"file": str(path)} for path in mounted},
-            "services": {"generate-gpu": {"extra_hosts": [f"{HOST}:host-gateway"]}},
-        }
+        services: dict[str, dict[str, list[str]]] = {"generate-gpu": {"extra_hosts": [f"{HOST}:host-gateway"]}}
+        if not with_qdrant:
+            services["qdrant"] = {"profiles": ["left-out"]}
+        changes = {"secrets": {path.name: {"file": str(path)} for path in mounted}, "services": services}
         file = folder / "compose.override.json"
         file.write_text(json.dumps(changes))
         return file
@@ -91,7 +97,7 @@ class ComposeStack:
             timeout=_COMMAND_S,
         )  # fmt: skip
         if done.returncode:
-            raise StackFault(f"{' '.join(command[-6:])}: {done.stdout[-3000:]}{done.stderr[-3000:]}")
+            raise StackFault(command, done.stdout, done.stderr)
         return done.stdout
 
 

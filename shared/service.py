@@ -6,7 +6,9 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -49,6 +51,7 @@ log = logging.getLogger("penstock.service")
 
 _READY_EVERY_S = 3.0
 _TOLD_TWICE = 143  # the exit code of a process that SIGTERM ended
+_HOST_LENGTH = 40  # of the name of this machine, its end: that is what tells the pods of a set apart
 DRAIN_S = 15.0
 """What handlers get to finish after SIGTERM; supervisors should wait a little longer before they kill."""
 _LEAVE_S = 0.5  # what a second SIGTERM may take
@@ -111,7 +114,9 @@ def _rarely_collect() -> None:
 
 
 def _replica(service: str) -> str:
-    return f"{service}-{os.getpid()}"
+    """A name that no other replica has, fit for a subject: in containers every process has the same number."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[-_HOST_LENGTH:]
+    return f"{service}-{host}-{os.getpid()}"
 
 
 def main(described: Service[SettingsT]) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Self
 
 import msgspec
+from dotenv import dotenv_values
 
 from client.discovery import connected
-from client.errors import StackError, Unreachable
+from client.errors import StackError, Unreachable, UsageError
 from client.stack import secrets
 from client.stack.accounts import accounts_text
 from client.stack.certificates import CA, remove_certificates, write_certificates
@@ -93,9 +94,12 @@ class Compose:
 
     @classmethod
     def here(cls) -> Self:
-        """As the environment says, and compose.yaml in the current folder."""
-        host, inside = os.environ.get("NATS_LISTEN"), os.environ.get("NATS_INSIDE")
-        return cls(secrets_folder(), host or "127.0.0.1:4222", inside or "nats:4222")
+        """As the environment says, or `.env` beside compose.yaml in the current folder. Raises UsageError."""
+        settings = dotenv_values(".env") | os.environ
+        host = settings.get("NATS_LISTEN") or "127.0.0.1:4222"
+        if not host.rpartition(":")[0]:
+            raise UsageError(f"NATS_LISTEN: expected host:port, got {host}")
+        return cls(secrets_folder(), host, settings.get("NATS_INSIDE") or "nats:4222")
 
     @property
     def tls(self) -> bool:

@@ -100,6 +100,13 @@ async def test_a_server_that_is_too_old(name: str) -> None:
     assert message in found.found
 
 
+async def test_a_nats_server_that_is_too_old_for_accounts() -> None:
+    async with stand_in(lambda _: b"", b'INFO {"version": "2.12.4", "jetstream": true}\r\n') as place:
+        found = await nats_server(f"nats://penstock-operator:secret@{place}")
+    is_one_line(found, "NATS", place)
+    assert "is 2.12.4, expected 2.14 or newer" in found.found
+
+
 async def test_a_nats_server_without_jetstream() -> None:
     async with stand_in(lambda _: b"", b'INFO {"version": "2.15.1"}\r\n') as place:
         is_one_line(found := await nats_server(f"nats://{place}"), "NATS", place)

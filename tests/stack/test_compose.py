@@ -1,94 +1,44 @@
-"""The stack of compose.yaml, built and started: the main job, a client that knows nothing of ours, metrics, a trace.
-
-`make test-stack`. Vectors are in Edge unless PENSTOCK_TEST_VECTORS=qdrant; words are in OpenSearch. Ports are chosen.
-"""
+"""The stack of compose.yaml, built and started: the main job, a client that knows nothing of ours, metrics, a trace,
+replicas that join, and new containers of everything under load."""
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
+import msgspec
 import nats
 import pytest
-from servers import free_port
 
-from client.stack.compose import Compose
+from client.client import Penstock
+from client.follow import stored
+from contracts import subjects
+from contracts.events import Hop
+from contracts.item import Input
+from contracts.job import Options
+from contracts.subjects import EVENTS
+from loadtest.chaos.model import ChaoticModel
+from loadtest.chaos.rolling import ORDER, run
+from loadtest.compose_stack import ComposeStack
 
-REPOSITORY = Path(__file__).parents[2]
-WANTED = os.environ.get("PENSTOCK_TEST_STACK") == "1"
-ENGINE = shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True, check=False)
-REASON = "builds images: run make test-stack" if not WANTED else "no container engine answers"
-pytestmark = [
-    pytest.mark.skipif(not (WANTED and ENGINE and ENGINE.returncode == 0), reason=REASON),
-    pytest.mark.timeout(1200),
-]
-
-
-class Stack:
-    """A started stack and where it answers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.nats, self.jaeger, self.prometheus = (f"127.0.0.1:{free_port()}" for _ in range(3))
-        self.secrets = folder / "secrets"
-        vectors = os.environ.get("PENSTOCK_TEST_VECTORS", "edge")
-        self._override = folder / "compose.test.yaml"
-        Compose(self.secrets, self.nats).write()
-        mounted = [path for path in self.secrets.iterdir() if path.suffix != ".url"]
-        self._override.write_text(json.dumps({"secrets": {path.name: {"file": str(path)} for path in mounted}}))
-        self.environment = os.environ | {
-            "COMPOSE_PROFILES": "observe,qdrant" if vectors == "qdrant" else "observe",
-            "NATS_LISTEN": self.nats,
-            "JAEGER_LISTEN": self.jaeger,
-            "PROMETHEUS_LISTEN": self.prometheus,
-            "RETRIEVE_VECTORS": vectors,
-            "PENSTOCK_OTLP": "http://jaeger:4318",
-            "PENSTOCK_COMPOSE_SECRETS": str(self.secrets),
-        }
-
-    def compose(self, *arguments: str) -> str:
-        command = ["docker", "compose", "-p", "penstock-test", "-f", "compose.yaml", "-f", str(self._override)]
-        done = subprocess.run(
-            [*command, *arguments], cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
-
-    def penstock(self, *arguments: str) -> str:
-        program = "import sys; from client.cli.main import run; sys.exit(run(sys.argv[1:]))"
-        command = [sys.executable, "-c", program, "--stack", "compose", *arguments]
-        done = subprocess.run(
-            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False, timeout=300
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+QUESTION = "Does plan HMO-483 cover physiotherapy after ACL surgery?"
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    found = Stack(tmp_path_factory.mktemp("compose"))
-    try:
-        found.compose("up", "--detach", "--build", "--wait", "--scale", "rerank=2", "--scale", "generate-gpu=2")
-        yield found
-    finally:
-        found.compose("down", "--volumes", "--timeout", "5")
-
-
-def test_the_library_is_read_and_a_question_answered_with_its_clause(stack: Stack) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def library(stack: ComposeStack) -> None:
     read = json.loads(stack.penstock("ingest", "samples/library", "--json"))
     assert read["report"]["succeeded"] == 5
-    answer = json.loads(stack.penstock("ask", "Does plan HMO-483 cover physiotherapy after ACL surgery?", "--json"))
+
+
+def test_a_question_is_answered_with_its_clause(stack: ComposeStack) -> None:
+    answer = json.loads(stack.penstock("ask", QUESTION, "--json"))
     assert "anterior cruciate ligament" in answer["answer"]["text"]
     assert (answer["answer"]["quotes"][0]["clause"], answer["answer"]["quotes"][0]["page"]) == ("4.2", 3)
 
 
-async def test_a_client_that_knows_nothing_of_ours(stack: Stack) -> None:
+async def test_a_client_that_knows_nothing_of_ours(stack: ComposeStack) -> None:
     client = await nats.connect((stack.secrets / "default.url").read_text())
     try:
         results = await client.subscribe("live.results.default.plain.*")
@@ -109,18 +59,19 @@ async def test_a_client_that_knows_nothing_of_ours(stack: Stack) -> None:
         await client.close()
 
 
-def test_prometheus_has_the_metrics_of_every_replica(stack: Stack) -> None:
+def test_prometheus_has_the_metrics_of_every_replica(stack: ComposeStack) -> None:
     def answered(query: str) -> list[dict[str, object]]:
         url = f"http://{stack.prometheus}/api/v1/query?query={urllib.parse.quote(query)}"
         with urllib.request.urlopen(url, timeout=10) as response:
             return list(json.load(response)["data"]["result"])
 
-    until(lambda: len(answered('up{job="penstock"} == 1')) == 9)
+    replicas = 7 + sum(count - 1 for count in stack.scale.values())
+    until(lambda: len(answered('up{job="penstock"} == 1')) == replicas)
     until(lambda: bool(answered('penstock_items_total{penstock_pattern="noop",penstock_outcome="succeeded"} >= 50')))
     until(lambda: bool(answered('penstock_answers_total{penstock_answer_mode="extractive"} >= 1')))
 
 
-def test_one_trace_goes_through_all_services(stack: Stack) -> None:
+def test_one_trace_goes_through_all_services(stack: ComposeStack) -> None:
     def services() -> set[str]:
         url = f"http://{stack.jaeger}/api/traces?service=penstock-judge&limit=5"
         with urllib.request.urlopen(url, timeout=10) as response:
@@ -132,21 +83,57 @@ def test_one_trace_goes_through_all_services(stack: Stack) -> None:
     until(lambda: expected <= services())
 
 
-def test_a_rolling_restart_under_load_loses_nothing(stack: Stack) -> None:
-    async def run() -> dict[str, object]:
-        client = await nats.connect((stack.secrets / "default.url").read_text(), max_reconnect_attempts=-1)
-        done = await client.subscribe("live.results.default.rolling.done")
-        question = "Does plan HMO-483 cover physiotherapy after ACL surgery?"
-        job = {"job": "rolling", "items": [{"question": question}] * 150}
-        await client.jetstream().publish("jobs.default.rag", json.dumps(job).encode())
-        for service in ("rerank", "generate-gpu", "route", "judge", "retrieve"):
-            await asyncio.to_thread(stack.compose, "restart", service)
-        report: dict[str, object] = json.loads((await done.next_msg(timeout=300)).data)
-        await client.close()
-        return report
+async def test_replicas_join_without_configuration(stack: ComposeStack) -> None:
+    assert replicas(stack)["retrieve"] == 2
+    assert replicas(stack)["generate"] == 3
+    assert {service: len(names) for service, names in (await asked(stack, "joined", 160)).items()} == {
+        "retrieve": 2, "rerank": 2, "generate": 3,
+    }  # fmt: skip
+    everyone = ["--scale", "retrieve=3", "--scale", "rerank=3"]
+    await asyncio.to_thread(
+        stack.compose, "up", "--detach", "--wait", "--no-deps", "--no-recreate", *everyone, "retrieve", "rerank"
+    )
+    try:
+        assert replicas(stack)["retrieve"] == 3
+        at_work = await asked(stack, "joined-later", 160)
+        assert {service: len(names) for service, names in at_work.items()} == {
+            "retrieve": 3,
+            "rerank": 3,
+            "generate": 3,
+        }
+    finally:
+        await asyncio.to_thread(
+            stack.compose, "up", "--detach", "--wait", "--no-deps", "--no-recreate", "--scale", "retrieve=2",
+            "--scale", "rerank=2", "retrieve", "rerank",
+        )  # fmt: skip
 
-    report = asyncio.run(run())
-    assert (report["succeeded"], report.get("failed", 0)) == (150, 0), report
+
+async def asked(stack: ComposeStack, job: str, times: int) -> dict[str, set[str]]:
+    """Ask the same, each time anew: every answer has the clause, whoever gave it. Returns who was at work."""
+    async with await Penstock.connect((stack.secrets / "default.url").read_text()) as penstock:
+        items = [Input(question=QUESTION)] * times
+        report = await penstock.report(await penstock.submit("rag", items, Options(cache="off"), job), timeout_s=300)
+        assert (report.succeeded, report.failed) == (times, 0)
+        answers = [item.answer async for shard in penstock.stored_results(job) for item in shard.items]
+        assert [answer.quotes[0].clause for answer in answers if answer] == ["4.2"] * times
+        records = stored(penstock.bus.js, EVENTS, subjects.events("default", job))
+        hops = [msgspec.json.decode(message.data, type=Hop) async for message in records]
+    services = ("retrieve", "rerank", "generate")
+    return {service: {hop.replica for hop in hops if hop.service == service} for service in services}
+
+
+def replicas(stack: ComposeStack) -> dict[str, int]:
+    status = json.loads(stack.penstock("status", "--json"))
+    return {service["name"]: len(service["replicas"]) for service in status["services"]}
+
+
+async def test_new_containers_of_everything_under_load_lose_nothing(stack: ComposeStack, model: ChaoticModel) -> None:
+    outcome = await run(stack, model, items=300, rounds=1, say=print)
+    assert [change.service for change in outcome.changes] == list(ORDER)
+    assert [fault for verdict in outcome.verdicts.values() for fault in verdict.faults] == []
+    assert {name: outcome.total(name) for name in ("submitted", "arrived", "lost", "doubled", "failed")} == {
+        "submitted": 300, "arrived": 300, "lost": 0, "doubled": 0, "failed": 0,
+    }  # fmt: skip
 
 
 def until(happened: Callable[[], bool], seconds: float = 90) -> None:

@@ -1,0 +1,124 @@
+"""Who runs the stack of compose.yaml: tenants let in, changed, taken out and erased while it runs; what is wrong is
+one line."""
+
+import asyncio
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+from nats.errors import NoServersError
+
+from loadtest.compose_stack import ComposeStack, StackFault
+
+TEXT = "# Storage of Quillonium\n\nQuillonium must be stored below 40 degrees, in a dry room, and away from acids.\n"
+
+
+def as_json(stack: ComposeStack, *arguments: str) -> Any:
+    return json.loads(stack.penstock(*arguments, "--json"))
+
+
+def test_a_tenant_from_its_first_day_to_its_last(stack: ComposeStack, tmp_path: Path) -> None:
+    added = as_json(stack, "tenant", "add", "quill")
+    assert (added["is_new"], added["reloaded"]) == (True, True)
+    alice = as_json(stack, "tenant", "add", "quill", "--user", "alice")
+    assert comes_in(added["url"])
+    assert comes_in(alice["url"])
+
+    manual = tmp_path / "quillonium.md"
+    manual.write_text(TEXT)
+    assert as_json(stack, "ingest", str(manual), "--tenant", "quill")["report"]["succeeded"] == 1
+    question = "How must Quillonium be stored?"
+    assert "40 degrees" in as_json(stack, "ask", question, "--tenant", "quill", "--session", "first")["answer"]["text"]
+
+    rotated = as_json(stack, "tenant", "rotate", "quill")
+    assert not comes_in(added["url"])
+    assert comes_in(rotated["url"])
+    as_json(stack, "tenant", "remove", "quill", "--user", "alice")
+    assert not comes_in(alice["url"])
+    assert [one["users"] for one in as_json(stack, "tenant", "list") if one["tenant"] == "quill"] == [["quill"]]
+
+    archive = tmp_path / "quill.tar.gz"
+    exported = {
+        one["place"]: one["count"]
+        for one in as_json(stack, "tenant", "export", "quill", "-o", str(archive))["exported"]
+    }
+    assert exported["documents"] == 1
+    assert exported["results"] >= 2
+    with tarfile.open(archive) as content:
+        files = {member.name: member for member in content.getmembers() if member.isfile()}
+        told = b"".join(content.extractfile(member).read() for member in files.values())  # type: ignore[union-attr]  # files have content
+    assert b"away from acids" in told
+
+    as_json(stack, "tenant", "remove", "quill")
+    assert not comes_in(rotated["url"])
+    erased = as_json(stack, "tenant", "erase", "quill", "--yes")
+    assert erased["complete"]
+    removed = {one["place"]: one["count"] for one in erased["removed"]}
+    assert removed["documents"] == 1
+    assert removed["index"] == 2, "each replica of retrieve has dropped it"
+    again = {one["place"]: one["count"] for one in as_json(stack, "tenant", "erase", "quill", "--yes")["removed"]}
+    assert sum(again.values()) == 0
+
+
+def comes_in(url: str) -> bool:
+    async def connect() -> bool:
+        try:
+            client = await nats.connect(url, allow_reconnect=False, max_reconnect_attempts=1)
+        except (nats.errors.Error, NoServersError):
+            return False
+        await client.close()
+        return True
+
+    return asyncio.run(connect())
+
+
+def test_doctor_finds_all_well(stack: ComposeStack) -> None:
+    found = as_json(stack, "doctor")
+    said = {check["name"]: check["found"] for check in found["checks"]}
+    assert found["ok"], found
+    assert {"NATS", "Redis", "OpenSearch", "model chaotic", "services", "streams"} <= said.keys()
+    assert "2 of retrieve" in said["services"]
+    assert said["NATS"].startswith("2.15.1")
+
+
+@pytest.mark.parametrize(
+    ("server", "name", "line"),
+    [("opensearch", "OpenSearch", "nobody answers"), ("redis", "Redis", "nobody answers")],
+)
+def test_doctor_names_a_server_that_is_down(stack: ComposeStack, server: str, name: str, line: str) -> None:
+    stack.compose("stop", server)
+    try:
+        with pytest.raises(StackFault) as failed:
+            stack.penstock("doctor", "--json")
+    finally:
+        stack.compose("start", "--wait", server)
+    bad = [check for check in bad_checks(failed.value) if check["name"] == name]
+    assert len(bad) == 1
+    assert f"{server}:" in bad[0]["found"]
+    assert line in bad[0]["found"]
+    assert bad[0]["todo"]
+
+
+def test_doctor_names_wrong_credentials(stack: ComposeStack, tmp_path: Path) -> None:
+    """As after a password was changed on one side only."""
+    file = stack.secrets / "redis-url"
+    right = file.read_text()
+    file.chmod(0o644)
+    file.write_text(right.replace(":", "s:", 2).replace("rediss:", "redis:"))
+    try:
+        with pytest.raises(StackFault) as failed:
+            stack.penstock("doctor", "--json")
+    finally:
+        file.write_text(right)
+        file.chmod(0o444)
+    bad = bad_checks(failed.value)
+    assert [check["name"] for check in bad] == ["Redis"]
+    assert "turns user or password down" in bad[0]["found"]
+
+
+def bad_checks(failure: StackFault) -> list[dict[str, str]]:
+    said = failure.output
+    return [check for check in json.loads(said)["checks"] if not check["ok"]]
