@@ -56,7 +56,6 @@ class _Info(Struct):
 
 async def nats_server(url: str) -> Check:
     """The server of this address, as a client that may do everything sees it."""
-    started = time.monotonic()
     greeting = _Greeting("", jetstream=True)
     least = NATS_ACCOUNTS if is_operator(url) else NATS
     try:
@@ -70,7 +69,9 @@ async def nats_server(url: str) -> Check:
             version = nc.connected_server_version
             if (version.major, version.minor) < least:
                 return _old("NATS", url, str(version), least)
+            started = time.monotonic()
             reply = await nc.request(f"$JS.API.STREAM.INFO.{RESULTS.name}", b"", timeout=TIMEOUT_S)
+            took = time.monotonic() - started
             there = msgspec.json.decode(reply.data, type=_Info).ts
     except TimeoutError:
         return _hangs("NATS", url)
@@ -86,7 +87,7 @@ async def nats_server(url: str) -> Check:
         return Check("NATS", False, str(error), "look at its log")
     text = f"{version.major}.{version.minor}.{version.patch}, JetStream"
     skew = there.timestamp() - time.time() if there else 0.0
-    return _well("NATS", url, text, time.monotonic() - started, skew)
+    return _well("NATS", url, text, took, skew)
 
 
 def is_operator(url: str) -> bool:
@@ -111,10 +112,11 @@ async def redis_server(url: str) -> Check:
     """Redis: it must keep what it is told on disk, and throw nothing away."""
     tls = Tls.from_environment()
     waits = {"socket_connect_timeout": TIMEOUT_S, "socket_timeout": TIMEOUT_S, **redis_options(url, tls)}
-    started = time.monotonic()
     try:
         await check_tls("Redis", url, tls)
         async with redis_client(url, retry=None, **waits) as redis:
+            await redis.ping()
+            started = time.monotonic()
             await redis.ping()
             took = time.monotonic() - started
             info = await redis.info()
@@ -180,7 +182,6 @@ async def _http(
 ) -> Check:
     """An engine: its first path says the version, all of them whether we may."""
     tls = Tls.from_environment()
-    started = time.monotonic()
     try:
         await check_tls(name, url, tls)
         verify = tls.context() if url.startswith("https:") else True
@@ -200,7 +201,7 @@ async def _http(
         return Check(name, False, f"{shown(url)}: what answers is no {name}", f"look at {variable}URL")
     if _older(version, least):
         return _old(name, url, version, least)
-    return _well(name, url, version, time.monotonic() - started)
+    return _well(name, url, version, max(answer.elapsed.total_seconds() for answer in answers))
 
 
 async def model_endpoint(model: Model) -> Check:
@@ -210,7 +211,6 @@ async def model_endpoint(model: Model) -> Check:
     if model.api_key_env and not key:
         return Check(name, False, f"{model.api_key_env} is not set", f"export {model.api_key_env}=…")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    started = time.monotonic()
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_S, headers=headers) as client:
             answer = await client.get(f"{url.rstrip('/')}/models")
@@ -222,7 +222,7 @@ async def model_endpoint(model: Model) -> Check:
         return _refused(name, url, "key", model.api_key_env or "api_key_env in models.yaml")
     if answer.status_code >= 500:
         return Check(name, False, f"{shown(url)}: answers {answer.status_code}", "look at the endpoint's own status")
-    return _well(name, url, "answers", time.monotonic() - started)
+    return _well(name, url, "answers", answer.elapsed.total_seconds())
 
 
 async def all_of(checks: Sequence[Awaitable[Check]]) -> list[Check]:

@@ -76,6 +76,15 @@ class ComposeStack:
         program = "import sys; from client.cli.main import run; sys.exit(run(sys.argv[1:]))"
         return self._run([sys.executable, "-c", program, "--stack", "compose", *arguments])
 
+    def doctor(self) -> list[dict[str, str | bool]]:
+        """What `penstock doctor` has found not to be well, but for what is slow: that says more of this machine."""
+        try:
+            said = self.penstock("doctor", "--json")
+        except StackFault as fault:
+            said = fault.output
+        checks: list[dict[str, str | bool]] = json.loads(said)["checks"]
+        return [check for check in checks if not check["ok"] and "slow" not in str(check["found"])]
+
     def _override(self, folder: Path, *, with_qdrant: bool) -> Path:
         """Says where the secrets are, lets generate-gpu reach this machine, and leaves Qdrant out where it is not
         used: its image need not be there then."""

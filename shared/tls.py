@@ -5,6 +5,7 @@ trusts), holds now, and names the host of the address.
 """
 
 import asyncio
+import logging
 import os
 import ssl
 from contextlib import suppress
@@ -31,6 +32,10 @@ _WHY = {
     64: "its certificate names another address: use a name that it holds, or have it made anew",
 }
 """By OpenSSL's number of the fault; every other means that the authority is not known."""
+
+
+# Python up to 3.11 says so of every TLS connection of its streams that the other side ends; nothing is wrong then.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in str(record.msg))
 
 
 class TlsError(PenstockError):

@@ -1,19 +1,26 @@
 """A retrieve that starts, as a process of its own: it is not there before it knows the documents of the log."""
 
+import asyncio
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from engines import opensearch_server
+from fake_encoder import FakeEncoder
 from in_process import Core, eventually
 from libraries import document, sentence
 
 from client.discovery import Pong, discover
 from services.ingest.adapters.library import BusLibrary
+from services.retrieve.adapters.edge import Edge
+from services.retrieve.adapters.opensearch import OpenSearch
+from services.retrieve.adapters.search import opened
 from services.retrieve.adapters.statistics import Statistics
 
 pytestmark = pytest.mark.servers
@@ -61,3 +68,16 @@ async def test_it_says_so_where_that_takes_too_long(core: Core, redis_server: st
     with retrieve(core, redis_server, tmp_path, PENSTOCK_RETRIEVE_CATCH_UP_S="0") as said:
         await eventually(lambda: answers(core), 90)
         assert "documents are still being indexed after 0 s: questions may find less than there is" in said.read_text()
+
+
+@pytest.mark.opensearch
+async def test_several_that_start_at_once_on_a_new_server(tmp_path: Path) -> None:
+    name = f"test-{uuid4().hex[:8]}"
+    with opensearch_server(tmp_path) as url:
+        async with AsyncExitStack() as stack:
+
+            async def start(folder: Path) -> None:
+                statistics, words = Statistics(folder / "statistics.sqlite"), OpenSearch(url, name)
+                await stack.enter_async_context(opened(FakeEncoder(), statistics, Edge(folder / "edge"), words))
+
+            await asyncio.gather(*(start(tmp_path / f"replica-{n}") for n in range(3)))

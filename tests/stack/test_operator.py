@@ -11,7 +11,7 @@ import nats
 import pytest
 from nats.errors import NoServersError
 
-from loadtest.compose_stack import ComposeStack, StackFault
+from loadtest.compose_stack import ComposeStack
 
 TEXT = "# Storage of Quillonium\n\nQuillonium must be stored below 40 degrees, in a dry room, and away from acids.\n"
 
@@ -76,49 +76,32 @@ def comes_in(url: str) -> bool:
 
 
 def test_doctor_finds_all_well(stack: ComposeStack) -> None:
-    found = as_json(stack, "doctor")
-    said = {check["name"]: check["found"] for check in found["checks"]}
-    assert found["ok"], found
-    assert {"NATS", "Redis", "OpenSearch", "model chaotic", "services", "streams"} <= said.keys()
-    assert "2 of retrieve" in said["services"]
-    assert said["NATS"].startswith("2.15.1")
+    assert stack.doctor() == []
 
 
-@pytest.mark.parametrize(
-    ("server", "name", "line"),
-    [("opensearch", "OpenSearch", "nobody answers"), ("redis", "Redis", "nobody answers")],
-)
-def test_doctor_names_a_server_that_is_down(stack: ComposeStack, server: str, name: str, line: str) -> None:
+@pytest.mark.parametrize(("server", "name"), [("opensearch", "OpenSearch"), ("redis", "Redis")])
+def test_doctor_names_a_server_that_is_down(stack: ComposeStack, server: str, name: str) -> None:
     stack.compose("stop", server)
     try:
-        with pytest.raises(StackFault) as failed:
-            stack.penstock("doctor", "--json")
+        bad = [check for check in stack.doctor() if check["name"] == name]
     finally:
-        stack.compose("start", "--wait", server)
-    bad = [check for check in bad_checks(failed.value) if check["name"] == name]
+        stack.compose("up", "--detach", "--wait", "--no-deps", server)
     assert len(bad) == 1
-    assert f"{server}:" in bad[0]["found"]
-    assert line in bad[0]["found"]
+    assert f"{server}:" in str(bad[0]["found"])
+    assert "nobody answers" in str(bad[0]["found"])
     assert bad[0]["todo"]
 
 
-def test_doctor_names_wrong_credentials(stack: ComposeStack, tmp_path: Path) -> None:
+def test_doctor_names_wrong_credentials(stack: ComposeStack) -> None:
     """As after a password was changed on one side only."""
     file = stack.secrets / "redis-url"
     right = file.read_text()
     file.chmod(0o644)
-    file.write_text(right.replace(":", "s:", 2).replace("rediss:", "redis:"))
+    file.write_text(right.replace("@redis", "s@redis"))
     try:
-        with pytest.raises(StackFault) as failed:
-            stack.penstock("doctor", "--json")
+        bad = stack.doctor()
     finally:
         file.write_text(right)
         file.chmod(0o444)
-    bad = bad_checks(failed.value)
     assert [check["name"] for check in bad] == ["Redis"]
-    assert "turns user or password down" in bad[0]["found"]
-
-
-def bad_checks(failure: StackFault) -> list[dict[str, str]]:
-    said = failure.output
-    return [check for check in json.loads(said)["checks"] if not check["ok"]]
+    assert "turns user or password down" in str(bad[0]["found"])

@@ -1,5 +1,6 @@
 """The index as one thing: engines, statistics, encoder, and who finds and indexes with them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,8 +11,12 @@ from services.retrieve.adapters.live import Live
 from services.retrieve.adapters.memory import QuestionVectors, RememberingFinder
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain.courtesy import Courtesy
-from services.retrieve.domain.ports import Note, Vectors, Words, unnoted
+from services.retrieve.domain.ports import Note, Store, Vectors, Words, unnoted
 from shared.encoder import Encoder
+from shared.errors import Poison
+from shared.settings import SettingsError
+
+_LOOKS, _PAUSE_S = 4, 1.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ async def opened(
     statistics.open()
     try:
         for store in live.engines:
-            if await store.open():
+            if await _open(store):
                 statistics.clear()  # at once: the next engine may fail to open, and this one is empty all the same
         yield Search(finder, remembering, questions, indexer, statistics, encoder, live)
     finally:
@@ -56,3 +61,13 @@ async def opened(
         await indexer.close()
         await live.close()
         statistics.close()
+
+
+async def _open(store: Store) -> bool:
+    """Where two replicas start on a new server, one finds what it is about to make made meanwhile: it looks again."""
+    for _ in range(_LOOKS):
+        try:
+            return await store.open()
+        except (SettingsError, Poison):
+            await asyncio.sleep(_PAUSE_S)
+    return await store.open()
