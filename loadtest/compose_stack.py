@@ -86,10 +86,11 @@ class ComposeStack:
         return [check for check in checks if not check["ok"] and "slow" not in str(check["found"])]
 
     def _override(self, folder: Path, *, with_qdrant: bool) -> Path:
-        """Says where the secrets are, lets generate-gpu reach this machine, and leaves Qdrant out where it is not
+        """Says where the secrets are, lets what calls models reach this machine, and leaves Qdrant out where it is not
         used: its image need not be there then."""
         mounted = [path for path in self.secrets.iterdir() if path.is_file()]
-        services: dict[str, dict[str, list[str]]] = {"generate-gpu": {"extra_hosts": [f"{HOST}:host-gateway"]}}
+        this_machine = {"extra_hosts": [f"{HOST}:host-gateway"]}
+        services = {"generate-gpu": this_machine, "operator": this_machine}
         if not with_qdrant:
             services["qdrant"] = {"profiles": ["left-out"]}
         changes = {"secrets": {path.name: {"file": str(path)} for path in mounted}, "services": services}
