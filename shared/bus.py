@@ -42,7 +42,8 @@ from contracts.subjects import (
 )
 from shared.errors import Poison, QueueFull, Retryable
 from shared.owner import owner
-from shared.streams import backing, ensure_bucket, ensure_stream, stream_config
+from shared.settings import StreamSizes
+from shared.streams import NOTHING_SET, backing, ensure_bucket, ensure_stream, stream_config
 
 log = logging.getLogger("penstock.bus")
 
@@ -88,11 +89,15 @@ class Bus:
     patient: bool = False  # a full stream is waited for, not raised: what has been accepted is never dropped
     accounts: bool = False  # the server has accounts: contracts/accounts.py
     replicas: int = 1  # of each stream, in a cluster
+    sizes: StreamSizes = NOTHING_SET
     _objects: dict[str, ObjectStore] = field(default_factory=dict)
 
     @classmethod
-    def on(cls, nc: Client, *, patient: bool = False, accounts: bool = False, replicas: int = 1) -> "Bus":
-        return cls(nc, nc.jetstream(timeout=10), patient, accounts, replicas)
+    def on(
+        cls, nc: Client, *, patient: bool = False, accounts: bool = False, replicas: int = 1,
+        sizes: StreamSizes = NOTHING_SET,
+    ) -> "Bus":  # fmt: skip
+        return cls(nc, nc.jetstream(timeout=10), patient, accounts, replicas, sizes)
 
     async def publish(
         self, subject: str, payload: bytes, *, msg_id: str = "", headers: Mapping[str, str] | None = None
@@ -239,9 +244,9 @@ class Bus:
             await self._wait_for_streams()
             return
         for stream in STREAMS:
-            await ensure_stream(self.js, stream_config(stream, self.replicas))
+            await ensure_stream(self.js, stream_config(stream, self.replicas), self.sizes)
         for bucket in BUCKETS:
-            await ensure_bucket(self.js, bucket, self.replicas)
+            await ensure_bucket(self.js, bucket, self.replicas, self.sizes)
 
     async def _wait_for_streams(self) -> None:
         wanted = {stream.name for stream in STREAMS if stream not in (JOBS, CONTROL)} | set(map(backing, BUCKETS))

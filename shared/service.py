@@ -195,6 +195,7 @@ class _Process(Generic[SettingsT]):
             patient=True,
             accounts=self._stack.accounts,
             replicas=self._stack.stream_replicas,
+            sizes=self._stack,
         )
         await bus.ensure()
         redis = await redis_ready(self._stack.redis_url, self._stack.tls)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -21,7 +21,33 @@ class SettingsError(PenstockError):
     """A setting is unknown, missing or of the wrong form; the text names its variable."""
 
 
-class StackSettings(BaseSettings):
+_Kept = Annotated[float | None, Field(ge=0.01, le=1e6)]
+
+
+class StreamSizes(BaseSettings):
+    """How much NATS keeps (GB of 2³⁰ bytes) and how long. What is not set stays as a stream has it, so that a command
+    without these variables changes nothing; a new stream is as contracts/subjects.py says."""
+
+    model_config = SettingsConfigDict(env_prefix="PENSTOCK_", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    results_days: _Kept = None  # results, and the large payloads among them
+    results_gb: _Kept = None  # full: nothing is accepted until something is old enough
+    events_days: _Kept = None  # the audit log
+    events_gb: _Kept = None  # full: the oldest records go
+    jobs_gb: _Kept = None  # submissions that wait, of each tenant. Full: nothing is accepted
+    work_gb: _Kept = None  # tasks that wait for services. Full: batches wait in JOBS
+    groups_gb: _Kept = None  # results inside jobs, for a day. Full: the oldest go
+    documents_gb: _Kept = None  # the log of documents. Full: the oldest documents go
+    tenant_gb: _Kept = None  # of each tenant's account: copies of its results and records, and its uploads
+
+    @classmethod
+    def from_environment(cls, file: str | None = None) -> Self:
+        """Read the environment, and a file of variables where it says nothing, these only; raises SettingsError for
+        wrong ones."""
+        return _read(cls, ignore=("PENSTOCK_",), file=file)
+
+
+class StackSettings(StreamSizes):
     """What every process needs to know about the stack it belongs to."""
 
     model_config = SettingsConfigDict(env_prefix="PENSTOCK_", extra="forbid", frozen=True)
@@ -103,14 +129,14 @@ def _from_file(name: str) -> str:
         raise SettingsError(f"{variable}_FILE: {error.strerror}: {error.filename}") from None
 
 
-def _read(cls: type[T], ignore: tuple[str, ...] = ()) -> T:
+def _read(cls: type[T], ignore: tuple[str, ...] = (), file: str | None = None) -> T:
     prefix = str(cls.model_config["env_prefix"])
     known = {f"{prefix}{name.upper()}" for name in cls.model_fields}
     for variable in os.environ:
         if variable.startswith(prefix) and not variable.startswith(ignore or ("\0",)) and variable not in known:
             raise SettingsError(f"{variable}: no such setting; known are {', '.join(sorted(known))}")
     try:
-        return cls()
+        return cls(_env_file=file)
     except ValidationError as error:
         first = error.errors()[0]
         name = f"{prefix}{str(first['loc'][0]).upper()}"

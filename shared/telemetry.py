@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from contracts.item import Item, Usage
@@ -258,11 +258,11 @@ def trace_headers() -> dict[str, str]:
 def untraced(headers: Mapping[str, str]) -> dict[str, str]:
     """The same trace, of which what follows records no spans until `traced_again`: its flag `sampled` (W3C Trace
     Context) is taken away, and `tracestate` says by whom."""
-    parent = headers.get("traceparent", "")
-    if not parent.endswith("01"):
+    flags = _flags(headers)
+    if not flags & TraceFlags.SAMPLED:
         return dict(headers)
     state = ",".join(filter(None, (_UNTRACED, headers.get("tracestate", ""))))
-    return {**headers, "traceparent": f"{parent[:-2]}00", "tracestate": state}
+    return {**headers, "traceparent": _flagged(headers, flags & ~TraceFlags.SAMPLED), "tracestate": state}
 
 
 def traced_again(headers: Mapping[str, str]) -> dict[str, str]:
@@ -271,7 +271,20 @@ def traced_again(headers: Mapping[str, str]) -> dict[str, str]:
     if _UNTRACED not in state:
         return dict(headers)
     rest = [entry for entry in state if entry != _UNTRACED]
-    return {**headers, "traceparent": f"{headers['traceparent'][:-2]}01", "tracestate": ",".join(rest)}
+    traceparent = _flagged(headers, _flags(headers) | TraceFlags.SAMPLED)
+    return {**headers, "traceparent": traceparent, "tracestate": ",".join(rest)}
+
+
+def _flags(headers: Mapping[str, str]) -> int:
+    """The last field of a traceparent, two hexadecimal digits; other bits than `sampled` may be set too."""
+    try:
+        return int(headers.get("traceparent", "")[-2:], 16)
+    except ValueError:
+        return 0
+
+
+def _flagged(headers: Mapping[str, str], flags: int) -> str:
+    return f"{headers['traceparent'][:-2]}{flags:02x}"
 
 
 def trace_id() -> str:

@@ -14,8 +14,7 @@ from contracts.accounts import COPIES, LIVE, SERVICES, account, api, copier, del
 from contracts.subjects import CLAIMS
 
 ASK_ANSWERED = "24h"  # how long the server keeps the way back to whoever asked
-TENANT_STORE = "64GB"  # what a tenant's copies and uploads may take
-_LIMITS = f"{{max_file: {TENANT_STORE}, max_memory: 64MB}}"
+_LIMITS = "{{max_file: {megabytes:.0f}MB, max_memory: 64MB}}"
 UPLOADS = f"OBJ_{CLAIMS.name}"
 
 _JETSTREAM = (
@@ -69,8 +68,9 @@ def accounts_text(secrets: Secrets, joining: Collection[str] = ()) -> str:
     leaves the imports deaf (2.15.1), so it is told of them one after the other.
     """
     tenants = [tenant for tenant in secrets.accounts if tenant not in joining]
-    blocks = [_services(secrets, tenants), *(_tenant(tenant, secrets.members(tenant)) for tenant in tenants)]
-    blocks += [_account(account(tenant), _LIMITS, [], [], []) for tenant in joining]
+    limits = _LIMITS.format(megabytes=secrets.tenant_gb * 1024)
+    blocks = [_services(secrets, tenants), *(_tenant(tenant, secrets.members(tenant), limits) for tenant in tenants)]
+    blocks += [_account(account(tenant), limits, [], [], []) for tenant in joining]
     system = f"  SYS {{\n    users: [\n{_user(User(SYSTEM, secrets.operators[SYSTEM]))}\n    ]\n  }}"
     return "accounts {\n" + "\n".join([*blocks, system]) + "\n}\nsystem_account: SYS\n"
 
@@ -129,7 +129,7 @@ def _given(tenant: str) -> list[str]:
     ]
 
 
-def _tenant(tenant: str, members: Mapping[str, str]) -> str:
+def _tenant(tenant: str, members: Mapping[str, str], limits: str) -> str:
     taken = [f"jobs.{tenant}.*", f"limits.{tenant}", f"ask.{tenant}.*", f"control.{tenant}.>", f"feedback.{tenant}.>"]
     imports = [_service(SERVICES, subject) for subject in (*taken, "$SRV.PING", "$SRV.INFO")]
     imports.append(_stream(f"tokens.{tenant}.>"))
@@ -143,7 +143,7 @@ def _tenant(tenant: str, members: Mapping[str, str]) -> str:
         ]
     exports = [f'{{service: "$JS.API.>", response: stream, accounts: [{_quoted(SERVICES)}]}}']
     users = [tenant_user(name, password, tenant) for name, password in members.items()]
-    return _account(account(tenant), _LIMITS, users, exports, imports)
+    return _account(account(tenant), limits, users, exports, imports)
 
 
 def _account(name: str, jetstream: str, users: Sequence[User], exports: Sequence[str], imports: Sequence[str]) -> str:

@@ -22,14 +22,16 @@ from client.errors import StackError, Unreachable, UsageError
 from client.stack import secrets
 from client.stack.accounts import accounts_text
 from client.stack.certificates import CA, remove_certificates, write_certificates
-from client.stack.config import MAX_PAYLOAD, MAX_STORE, SERVICES, redis_users
+from client.stack.config import MAX_MEMORY, MAX_PAYLOAD, MAX_STORE, SERVICES, redis_users
 from client.stack.info import locked
 from client.stack.provision import provision
 from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets, service_user
 from shared.errors import PenstockError
+from shared.settings import StreamSizes
 from shared.tls import CA as CA_VARIABLE
 
 FOLDER = Path("deploy") / "secrets"
+ENV_FILE = ".env"  # beside compose.yaml
 FOLDER_VARIABLE = "PENSTOCK_COMPOSE_SECRETS"
 NATS_VARIABLE = "PENSTOCK_NATS"  # host:port of the server, or of several with commas between them; tls:// before it
 REPLICAS_VARIABLE = "PENSTOCK_STREAM_REPLICAS"
@@ -46,7 +48,7 @@ max_payload: {max_payload}
 jetstream {{
   store_dir: "/data"
   max_file_store: {max_store}
-  max_memory_store: 16GB
+  max_memory_store: {max_memory}
 }}
 {tls}{accounts}"""
 
@@ -95,7 +97,7 @@ class Compose:
     @classmethod
     def here(cls) -> Self:
         """As the environment says, or `.env` beside compose.yaml in the current folder. Raises UsageError."""
-        settings = dotenv_values(".env") | os.environ
+        settings = dotenv_values(ENV_FILE) | os.environ
         host = settings.get("NATS_LISTEN") or "127.0.0.1:4222"
         if not host.rpartition(":")[0]:
             raise UsageError(f"NATS_LISTEN: expected host:port, got {host}")
@@ -121,6 +123,7 @@ class Compose:
         elif tls is False:
             remove_certificates(self.folder, WITH_TLS)
         known = self.known().complete(SERVICES, (DEFAULT_TENANT,))
+        known = known.sized(StreamSizes.from_environment(ENV_FILE))
         self.keep(known)
         self.configure(known)
 
@@ -147,8 +150,8 @@ class Compose:
     def configure(self, known: Secrets, joining: Collection[str] = ()) -> None:
         accounts = accounts_text(known, joining)
         self._put("accounts.conf", accounts)  # what servers of a cluster include
-        tls = NATS_TLS if self.tls else ""
-        self._put("nats.conf", NATS.format(max_payload=MAX_PAYLOAD, max_store=MAX_STORE, tls=tls, accounts=accounts))
+        room = {"max_payload": MAX_PAYLOAD, "max_store": MAX_STORE, "max_memory": MAX_MEMORY}
+        self._put("nats.conf", NATS.format(**room, tls=NATS_TLS if self.tls else "", accounts=accounts))
 
     def url(self, user: str, password: str) -> str:
         return f"{'tls' if self.tls else 'nats'}://{user}:{password}@{self._host}"

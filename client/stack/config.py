@@ -40,8 +40,9 @@ OF_TESTS = "PENSTOCK_TEST_"
 """Variables for tests only: the services would refuse them as settings that they do not know."""
 
 MAX_PAYLOAD = 8 << 20  # bytes
-# `max_memory_store`, what accounts may reserve: nothing is kept in memory, and NATS would derive it from GOMEMLIMIT.
-MAX_STORE = "1TB"  # what streams and tenants may reserve, not what they take; the default may be too little
+MAX_STORE, MAX_MEMORY = "1EB", "1PB"
+"""What streams and tenants may reserve together, not what they take. A lone server whose accounts could take more does
+not start, so it is no limit: what a disk holds is for PENSTOCK_TENANT_GB and the sizes of streams to say."""
 NATS_MEMORY = "160MiB"
 """From here on Go's collector works harder instead of letting the heap double; what is really needed is still taken."""
 DRAIN_S = 20  # how long a service may take to finish what it holds
@@ -54,7 +55,7 @@ max_payload: {max_payload}
 jetstream {{
   store_dir: "nats"
   max_file_store: {max_store}
-  max_memory_store: 16GB
+  max_memory_store: {max_memory}
 }}
 {accounts}"""
 
@@ -128,6 +129,7 @@ def nats_config(info: StackInfo, secrets: Secrets, joining: Collection[str] = ()
         port=info.nats_port,
         max_payload=MAX_PAYLOAD,
         max_store=MAX_STORE,
+        max_memory=MAX_MEMORY,
         accounts=accounts_text(secrets, joining),
     )
 

@@ -19,6 +19,7 @@ from client.stack.ready import PortTaken, Watch, log_sizes, wait_ready
 from client.stack.secrets import DEFAULT_TENANT, OPERATOR, Secrets
 from client.stack.supervisor import Supervisor, running, spawn
 from client.stack.tenants import add
+from shared.settings import StreamSizes
 
 READY_S = 60.0
 TRIES = 3
@@ -51,6 +52,7 @@ def up(
             return _revive(info, supervisor, ready_s, tenants)
         sweep(data)
         known = secrets.load(data).complete(services, (DEFAULT_TENANT, *tenants))
+        known = known.sized(StreamSizes.from_environment())
         secrets.save(data, known)
         for left in range(TRIES - 1, -1, -1):
             try:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from client.errors import StackError
 from contracts.subjects import TOKEN
+from shared.settings import StreamSizes
 
 FILE = "secrets.json"
 DEFAULT_TENANT = "default"
@@ -24,7 +25,8 @@ _BYTES = 24
 
 
 class Secrets(Struct, frozen=True):
-    """Passwords by the name of their user. A tenant's first user is called like the tenant, others <tenant>.<user>."""
+    """Passwords by the name of their user. A tenant's first user is called like the tenant, others <tenant>.<user>.
+    With them, what the accounts of these users may store."""
 
     operators: dict[str, str] = field(default_factory=dict)  # NATS: OPERATOR and SYSTEM
     services: dict[str, str] = field(default_factory=dict)  # NATS, by service
@@ -32,6 +34,7 @@ class Secrets(Struct, frozen=True):
     redis: dict[str, str] = field(default_factory=dict)  # OPERATOR, and `services`
     users: dict[str, dict[str, str]] = field(default_factory=dict)  # NATS, by tenant: its other users by their own name
     removed: list[str] = field(default_factory=list)  # tenants whose users are gone and whose data is not
+    tenant_gb: float = 64.0  # what each tenant's copies and uploads may take
 
     def complete(self, services: Iterable[str], tenants: Iterable[str]) -> "Secrets":
         """With passwords for everybody who has none yet; those that there are stay."""
@@ -49,6 +52,10 @@ class Secrets(Struct, frozen=True):
             redis=_with(self.redis, (OPERATOR, "services")),
             removed=[tenant for tenant in self.removed if tenant not in tenants],
         )
+
+    def sized(self, sizes: StreamSizes) -> "Secrets":
+        """With the size of accounts that is set, if one is."""
+        return replace(self, tenant_gb=sizes.tenant_gb or self.tenant_gb)
 
     @property
     def accounts(self) -> list[str]:

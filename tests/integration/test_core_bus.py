@@ -9,10 +9,12 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from servers import start_nats
 
 from contracts import subjects
-from contracts.subjects import ALARMS, CLAIM, JOBS, RESULTS, STREAMS
+from contracts.subjects import ALARMS, CLAIM, CLAIMS, DAY, JOBS, RESULTS, STREAMS
 from shared import bus as bus_module
 from shared.bus import CLAIM_BYTES, Bus
 from shared.errors import Poison, QueueFull, Retryable
+from shared.settings import StreamSizes
+from shared.streams import GB, NOTHING_SET, backing
 
 pytestmark = pytest.mark.servers
 
@@ -26,6 +28,25 @@ async def test_streams_are_as_the_contracts_say_and_stay_so(core: Core) -> None:
     assert (jobs.retention, jobs.discard) == (RetentionPolicy.WORK_QUEUE, DiscardPolicy.NEW)
     alarms = (await core.bus.js.stream_info(ALARMS.name)).config
     assert (alarms.allow_msg_schedules, alarms.discard) == (True, DiscardPolicy.OLD)
+
+
+async def test_sizes_that_are_set_hold_for_new_streams_and_for_old_ones_and_stay(tmp_path: Path) -> None:
+    set_once = StreamSizes(results_gb=0.5, results_days=30, events_days=0.5, work_gb=0.25)
+    with start_nats(tmp_path) as server:
+        nc = await nats.connect(server.url)
+        for sizes, gigabytes, days, claims in (
+            (NOTHING_SET, 8, 7, 7), (set_once, 0.5, 30, 30), (NOTHING_SET, 0.5, 30, 30),
+            (StreamSizes(results_days=1), 0.5, 1, 7),
+        ):  # fmt: skip
+            bus = Bus.on(nc, sizes=sizes)
+            await bus.ensure()
+            results = (await bus.js.stream_info(RESULTS.name)).config
+            assert (results.max_bytes, results.max_age) == (gigabytes * GB, days * DAY)
+            assert (await bus.js.stream_info(backing(CLAIMS))).config.max_age == claims * DAY
+        events, work = [(await bus.js.stream_info(name)).config for name in ("EVENTS", "WORK")]
+        assert (events.max_bytes, events.max_age) == (2 * GB, 0.5 * DAY)
+        assert work.max_bytes == GB // 4
+        await nc.close()
 
 
 async def test_a_stream_of_schedules_may_not_refuse_when_it_is_full(core: Core) -> None:

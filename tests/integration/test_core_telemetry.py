@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from in_process import SPANS, Core, GenerateSettings, eventually, question
+from in_process import SPANS, Core, GenerateSettings, eventually, question, telemetry_of
 from opentelemetry.sdk.trace import ReadableSpan
 
 from contracts import subjects
@@ -24,6 +24,8 @@ pytestmark = pytest.mark.servers
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+RANDOM_PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-03"}
+"""As our SDK writes it: sampled, and with a trace id that was drawn at random."""
 
 
 async def test_one_trace_covers_all_hops_and_each_hangs_on_the_one_that_published_it(core: Core) -> None:
@@ -65,7 +67,7 @@ async def test_of_a_large_job_some_shards_have_spans_and_so_has_its_report(core:
     few = replace(core.hops, traced=2)
     await core.route(few)
     await core.rerank(_passes, hops=few)
-    await replace(core, hops=few).start_job([Rerank()], [[question(n)] for n in range(6)], headers=PARENT)
+    await replace(core, hops=few).start_job([Rerank()], [[question(n)] for n in range(6)], headers=RANDOM_PARENT)
     await core.report()
     await eventually(lambda: len(_spans("route report")) == 1)
     (report,) = _spans("route report")
@@ -79,10 +81,26 @@ async def test_of_a_large_job_some_shards_have_spans_and_so_has_its_report(core:
 def test_what_others_have_switched_off_stays_off() -> None:
     off = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00", "tracestate": "other=1"}
     assert telemetry.traced_again(telemetry.untraced(off)) == off
-    on = {**PARENT, "tracestate": "other=1"}
-    assert telemetry.untraced(on)["tracestate"] == "penstock=untraced,other=1"
-    assert telemetry.traced_again(telemetry.untraced(on)) == on
-    assert telemetry.untraced({}) == {}
+    for nothing in ({}, {"traceparent": "nonsense"}):
+        assert telemetry.untraced(nothing) == nothing
+
+
+@pytest.mark.parametrize(("parent", "flags"), [(PARENT, "00"), (RANDOM_PARENT, "02")])
+def test_spans_are_switched_off_and_on_again(parent: dict[str, str], flags: str) -> None:
+    on = {**parent, "tracestate": "other=1"}
+    off = telemetry.untraced(on)
+    assert off["tracestate"] == "penstock=untraced,other=1"
+    assert off["traceparent"] == parent["traceparent"][:-2] + flags
+    assert telemetry.traced_again(off) == on
+
+
+def test_what_our_own_spans_write_can_be_switched_off() -> None:
+    ours = telemetry_of("rerank")
+    with ours.tracer.start_as_current_span("root"):
+        headers = telemetry.trace_headers()
+    for head, recorded in ((headers, True), (telemetry.untraced(headers), False)):
+        with ours.hop("work.rerank.batch", head, 1):
+            assert telemetry.is_recording() is recorded
 
 
 async def test_each_hop_leaves_a_record(core: Core) -> None:

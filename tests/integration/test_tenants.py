@@ -24,6 +24,7 @@ from client.stack.lifecycle import running_site
 from client.stack.secrets import load
 from client.stack.tenants import Access, add, forget, listed, remove, rotate
 from shared.bus import Bus
+from shared.settings import SettingsError
 
 pytestmark = pytest.mark.servers
 
@@ -93,6 +94,38 @@ def test_a_tenant_joins_and_nothing_is_restarted(stack: StackInfo) -> None:
     assert before is not None
     assert after is not None
     assert before.pids == after.pids
+
+
+def test_many_tenants_start_with_the_sizes_that_are_set_and_keep_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen accounts of 64 GB would be more than a terabyte, and a server that may reserve no more does not start."""
+
+    async def world(url: str, *urls: str) -> None:
+        async with connected(url) as operator:
+            results = (await operator.jetstream().stream_info("RESULTS")).config
+            queue = (await operator.jetstream().stream_info("JOBS_t19")).config
+            assert (results.max_bytes, results.max_age) == (3 << 30, 86400)
+            assert queue.max_bytes == 1 << 29
+        for tenant in urls:
+            async with connected(tenant) as nc:
+                copy = (await nc.jetstream().stream_info("RESULTS")).config
+                assert (copy.max_bytes, copy.max_age) == (-1, 86400)
+                assert (await nc.jetstream().account_info()).limits.max_storage == 100 << 30
+
+    for name, value in {"RESULTS_GB": "3", "RESULTS_DAYS": "1", "JOBS_GB": "0.5", "TENANT_GB": "100"}.items():
+        monkeypatch.setenv(f"PENSTOCK_{name}", value)
+    try:
+        stack = up(tmp_path, services={}, tenants=[f"t{n}" for n in range(20)])
+        for name in ("RESULTS_GB", "RESULTS_DAYS", "JOBS_GB", "TENANT_GB"):
+            monkeypatch.delenv(f"PENSTOCK_{name}")
+        late = added(stack, "late")
+        asyncio.run(world(stack.operator_url, stack.nats_url, late.url))
+        monkeypatch.setenv("PENSTOCK_RESULTS_GB", "much")
+        with pytest.raises(SettingsError, match="PENSTOCK_RESULTS_GB: "):
+            added(stack, "later")
+    finally:
+        down(tmp_path)
 
 
 def test_adding_again_changes_nothing(stack: StackInfo) -> None:
