@@ -10,7 +10,7 @@ from contracts.item import Item
 from contracts.steps import Index, Retrieve
 from contracts.task import Task
 from services.retrieve.adapters.engines import FOLDER, open_search
-from services.retrieve.adapters.erasure import Erasure, compact
+from services.retrieve.adapters.erasure import Erasure
 from services.retrieve.adapters.log import DocumentLog
 from services.retrieve.adapters.lookup import Lookup
 from services.retrieve.adapters.near import Near
@@ -43,8 +43,9 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
     async with open_search(settings, runtime.stack.data, runtime.stack.tls, note) as search:
         batch = asyncio.Semaphore(BATCH_AT_ONCE)
         answers = RedisAnswers(runtime.redis)
+        near = Near(answers)
         lookup = Lookup(
-            answers, Near(answers), search.remembering, search.questions, runtime.bus.nc, settings.cache_ttl_s,
+            answers, near, search.remembering, search.questions, runtime.bus.nc, settings.cache_ttl_s,
             settings.cache_similarity, note,
         )  # fmt: skip
 
@@ -58,9 +59,9 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
 
         runtime.on(Retrieve, find)
         runtime.on(Index, lambda task, _: index(task.items, library, search.indexer, tenant=task.tenant))
-        erasure = Erasure(runtime.bus, library, search, runtime.replica)
+        erasure = Erasure(runtime.bus, library, search, near, runtime.replica)
         runtime.when_started(lambda _: erasure.listen())
-        following = asyncio.create_task(follow(library, search, current := asyncio.Event()))
+        following = asyncio.create_task(follow(library, search, erasure, current := asyncio.Event()))
         following.add_done_callback(_say)
         await _wait_until(current, following, settings.catch_up_s)
         folder, name = runtime.stack.data / FOLDER, uuid4().hex[:12]
@@ -73,14 +74,13 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
             await following
 
 
-async def follow(library: Log, search: Search, current: asyncio.Event) -> None:
+async def follow(library: Log, search: Search, erasure: Erasure, current: asyncio.Event) -> None:
     """Apply what was logged before the start, and what comes later: removals, and what other replicas have indexed.
     What NATS cannot give now is asked for again. `current` is set once the first of it is done."""
     while True:
         try:
             changed = await replay(library, search.indexer, search.statistics)
-            if search.statistics.has_erased:
-                await compact(search)
+            await erasure.finish()
             current.set()
             if changed:
                 log.info("caught up with the log of documents: %d documents changed", changed)

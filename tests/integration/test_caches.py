@@ -1,23 +1,32 @@
 """What retrieve and judge remember, with the real Redis and a real index; the encoder is words in random directions."""
 
+import gc
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FunctionType, ModuleType
 
+import msgspec
 import pytest
 from fake_encoder import FakeEncoder
+from in_process import Core
 from libraries import document, open_index
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
+from contracts.events import Forgotten
 from contracts.item import Answer, Input, Item, Verdict
 from contracts.job import Options
 from contracts.steps import AnyStep, Generate, Retrieve
+from contracts.subjects import forget
 from contracts.task import Task
 from services.judge.domain.keeping import worth_keeping
+from services.retrieve.adapters.erasure import Erasure
+from services.retrieve.adapters.log import DocumentLog
 from services.retrieve.adapters.lookup import Lookup
 from services.retrieve.adapters.near import Near
 from services.retrieve.adapters.search import Search
+from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain.policy import Mode
 from services.retrieve.handlers import answer_or_retrieve
 from shared.answers import MOST_BYTES, RedisAnswers
@@ -197,6 +206,43 @@ async def test_what_a_tenant_takes_is_bounded_and_can_be_erased(tmp_path: Path, 
         assert all([await redis.ttl(key) > 0 for key in keys])
         await desk.ask("barat " * MOST_BYTES)
         assert await redis.hlen("answers:{acme}:kept") == 5
+
+
+async def test_nothing_of_an_erased_tenant_stays_in_memory(tmp_path: Path, redis: "Redis", core: Core) -> None:
+    async with open_index(tmp_path) as search:
+        desk = Desk(search, RedisAnswers(redis))
+        remembered = (desk.lookup.near, search.remembering, search.questions)
+        for tenant in ("acme", "other"):
+            await search.indexer.put(tenant, document("d", f"barat of {tenant}"))
+            await desk.ask(f"which barat has {tenant}?", tenant, "semantic")
+            await desk.ask(f"which barat is of {tenant}?", tenant, "semantic")
+        assert held(remembered, "acme") > 2
+        before = held(remembered, "other")
+
+        await redis.delete(*[key async for key in redis.scan_iter("answers:{acme}:*")])
+        await Erasure(core.bus, DocumentLog(core.bus), search, desk.lookup.near, "retrieve-1").listen()
+        answered = await core.bus.nc.request(forget("acme"), timeout=20)
+        assert msgspec.json.decode(answered.data, type=Forgotten) == Forgotten("retrieve-1", removed=1, left=0)
+        assert held(remembered, "acme") == 0
+        assert held(remembered, "other") == before
+
+
+_NOT_MEMORY = (type, ModuleType, FunctionType, FakeEncoder, RedisAnswers, Statistics)
+
+
+def held(roots: object, word: str) -> int:
+    """How many texts with this word can be reached from here, through whatever holds them."""
+    seen, waiting, found = set[int](), [roots], 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(
+            one, type | ModuleType | FunctionType | FakeEncoder | RedisAnswers | Statistics
+        ):
+            continue
+        seen.add(id(one))
+        found += isinstance(one, str) and word in one
+        waiting += gc.get_referents(one)
+    return found
 
 
 async def test_without_redis_nothing_is_found_and_nothing_fails(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Drops the documents of an erased tenant at once, and out of the files as well as out of what is found."""
+"""Drops the documents of an erased tenant at once: out of what is found, out of the files, and out of what this process
+remembers."""
 
 import asyncio
 import logging
@@ -10,6 +11,7 @@ from nats.aio.msg import Msg
 from contracts.events import Forgotten
 from contracts.subjects import forget
 from services.retrieve.adapters.edge import Edge
+from services.retrieve.adapters.near import Near
 from services.retrieve.adapters.replay import drop_erased
 from services.retrieve.adapters.search import Search
 from services.retrieve.domain.ports import Library
@@ -26,6 +28,7 @@ class Erasure:
     bus: Bus
     library: Library
     search: Search
+    near: Near
     replica: str
 
     async def listen(self) -> None:
@@ -38,18 +41,26 @@ class Erasure:
         except Retryable as error:
             log.warning("erasing %s: %s; following the log of documents does it later", tenant, error)
             return
-        await compact(self.search)
+        self._forget(tenant)  # one without documents has asked questions all the same
+        await self.finish()
         left = sum(of == tenant for of, _ in self.search.statistics.inventory())
         await message.respond(msgspec.json.encode(Forgotten(self.replica, removed, left)))
 
+    async def finish(self) -> None:
+        """Take out of memory and files what was erased since the last time; until then they hold it where nothing finds
+        it."""
+        statistics = self.search.statistics
+        async with self.search.indexer.still():
+            if not (erased := set(statistics.erased)):
+                return
+            for tenant in erased:
+                self._forget(tenant)
+            await asyncio.to_thread(statistics.compact)
+            for engine in self.search.live.written:
+                if isinstance(engine, Edge):
+                    await engine.compact()
+            statistics.erased -= erased
 
-async def compact(search: Search) -> None:
-    """Take out of the files what was erased since the last time; until then they hold it where nothing finds it."""
-    async with search.indexer.still():
-        if not search.statistics.has_erased:
-            return
-        await asyncio.to_thread(search.statistics.compact)
-        for engine in search.live.written:
-            if isinstance(engine, Edge):
-                await engine.compact()
-        search.statistics.has_erased = False
+    def _forget(self, tenant: str) -> None:
+        self.near.forget_all(tenant)
+        self.search.forget(tenant)

@@ -51,6 +51,11 @@ class KnownDocuments:
             there |= fresh
         return [there[number] for number in numbers]
 
+    def clear(self) -> None:
+        """Forget all of them; they are read again as questions come."""
+        with self._lock:
+            self._found.clear()
+
 
 NOTHING = Known(b"", b"", b"", np.zeros(DIMENSIONS, np.float32))
 """Of a document of one passage nothing is stored: its facts are the passage's."""

@@ -72,6 +72,10 @@ class QuestionVectors:
             self._recent.put(tenant, key, found)
         return found
 
+    def forget(self, tenant: str) -> None:
+        """Drop what a tenant has asked."""
+        self._recent.forget(tenant)
+
 
 class Versions(Protocol):
     """Says which version of its library a tenant has."""
@@ -116,6 +120,11 @@ class RememberingFinder:
             if found and await self.version(tenant) == version:
                 self._recent.put(tenant, key, found)
         return found
+
+    def forget(self, tenant: str) -> None:
+        """Drop what was found for a tenant."""
+        self._versions.pop(tenant, None)
+        self._recent.forget(tenant)
 
 
 def _hash(text: str) -> bytes:

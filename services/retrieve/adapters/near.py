@@ -48,6 +48,10 @@ class Near:
         if tenant in self._tenants:
             self._tenants[tenant].by_key.pop(key, None)
 
+    def forget_all(self, tenant: str) -> None:
+        """All that a tenant has asked."""
+        self._tenants.pop(tenant, None)
+
     async def _caught_up(self, tenant: str) -> _Tenant:
         mine = self._tenants.setdefault(tenant, _Tenant())
         self._tenants.move_to_end(tenant)

@@ -49,5 +49,5 @@ async def drop_erased(tenant: str, library: Library, indexer: Indexer, statistic
         except Poison:
             continue  # it is there, and cannot be read
         removed += await indexer.remove(tenant, document)
-        statistics.has_erased = True
+        statistics.erased.add(tenant)
     return removed

@@ -31,6 +31,11 @@ class Search:
     encoder: Encoder
     live: Live
 
+    def forget(self, tenant: str) -> None:
+        """Drop what is remembered of a tenant's questions and what was found for them."""
+        self.questions.forget(tenant)
+        self.remembering.forget(tenant)
+
 
 @asynccontextmanager
 async def opened(

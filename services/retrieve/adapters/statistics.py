@@ -38,7 +38,7 @@ class Statistics:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.has_erased = False  # files may still hold what was erased: see `compact`
+        self.erased: set[str] = set()  # tenants of whom files and memory may still hold something: see `Erasure`
         self._writing = threading.Lock()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -94,7 +94,9 @@ class Statistics:
         self._changed()
 
     def compact(self) -> None:
-        """Empty the write-ahead log, which keeps what was deleted until it is written over."""
+        """Empty the write-ahead log, which keeps what was deleted until it is written over, and what is remembered of
+        documents."""
+        self._known.clear()
         with self._writing:
             self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
