@@ -91,6 +91,19 @@ async def test_a_new_revision_takes_the_place_of_the_old(engine: Engine) -> None
 
 
 @on(ALL)
+async def test_several_documents_take_the_place_of_theirs_at_once(engine: Engine) -> None:
+    await engine.replace(
+        "acme", entry("a", point(1, "common rain"), point(2, "common")), entry("b", point(3, "common"))
+    )
+    await engine.replace("acme", entry("c", point(4, "common")))
+    await engine.replace("globex", entry("a", point(8, "common")))
+    await engine.replace("acme", entry("a", point(1, "common snow")), entry("b", point(5, "common")))
+    assert await found(engine, "acme") == {1, 4, 5}
+    assert await found(engine, "globex") == {8}
+    assert await engine.matching("acme", asked("rain"), Scope(), Level.PASSAGE, 10) == []
+
+
+@on(ALL)
 async def test_replacing_twice_changes_nothing(engine: Engine) -> None:
     same = entry("a", point(1, "common rain"), point(2, "common common"), facets=[facet("kind", "memo")])
     for _ in range(3):

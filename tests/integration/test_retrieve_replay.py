@@ -14,11 +14,17 @@ from msgspec.structs import replace
 from contracts.documents import Document
 from contracts.subjects import DOCUMENTS, documents
 from services.ingest.adapters.library import BusLibrary
+from services.retrieve.adapters import indexing
+from services.retrieve.adapters import replay as replay_module
+from services.retrieve.adapters.edge import Edge
 from services.retrieve.adapters.log import DocumentLog
 from services.retrieve.adapters.replay import replay
-from services.retrieve.adapters.search import Search
+from services.retrieve.adapters.search import Search, opened
+from services.retrieve.adapters.statistics import Statistics
+from services.retrieve.domain.ports import Entry
 from shared.bus import CLAIM_BYTES, Bus
 from shared.encoder import PassageVectors
+from shared.errors import Poison
 
 ONE, TWO, THREE = (document(name, f"{name} passage", "second passage") for name in ("one", "two", "three"))
 
@@ -108,6 +114,51 @@ async def test_a_large_document_comes_from_the_object_store(core: Core, tmp_path
         assert best.chunk == "large#123"
 
 
+class Refusing(Edge):
+    """An engine that counts what it is given, and does not take one document."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.given: list[list[str]] = []
+
+    async def replace(self, tenant: str, *entries: Entry) -> None:
+        self.given.append([entry.document for entry in entries])
+        if any(entry.document == "two" for entry in entries):
+            raise Poison("document 'two' of tenant 'acme': too odd")
+        await super().replace(tenant, *entries)
+
+
+async def test_documents_go_to_the_engine_together_and_one_that_it_does_not_take_keeps_none_out(
+    core: Core, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edge = Refusing(tmp_path / "edge")
+    async with opened(FakeEncoder(), Statistics(tmp_path / "statistics.sqlite"), edge, edge) as search:
+        await publish(core.bus, ONE, THREE)
+        assert await apply(core.bus, search) == 2
+        assert edge.given == [["one", "three"]]
+        await publish(
+            core.bus, replace(ONE, revision="2"), TWO, replace(THREE, revision="2"), document("one", tenant="b")
+        )
+        with caplog.at_level(logging.WARNING, "penstock.retrieve"):
+            assert await apply(core.bus, search) == 2
+        assert [text for text in caplog.messages if "too odd" in text and "document two of tenant acme" in text]
+        with search.statistics.view("acme") as view:
+            assert [view.revision(name) for name in ("one", "two", "three")] == ["2", None, "2"]
+        assert await apply(core.bus, search) == 0
+
+
+async def test_as_many_documents_go_together_as_have_so_many_passages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "TOGETHER", 3)
+    edge = Refusing(tmp_path / "edge")
+    async with opened(FakeEncoder(), Statistics(tmp_path / "statistics.sqlite"), edge, edge) as search:
+        some = [document(f"d{n}", *(f"passage {place} of {n}" for place in range(2))) for n in range(5)]
+        assert await search.indexer.put_all("acme", some) == [True] * 5
+        assert edge.given == [["d0", "d1"], ["d2", "d3"], ["d4"]]
+        assert {passage.document for passage in await ask(search, "passage")} == {f"d{n}" for n in range(5)}
+
+
 class Breaks(FakeEncoder):
     """Fails at the word "two" until it is repaired."""
 
@@ -119,7 +170,10 @@ class Breaks(FakeEncoder):
         return super().encode_passages(passages, batch)
 
 
-async def test_a_replay_that_breaks_off_goes_on_where_it_was(core: Core, tmp_path: Path) -> None:
+async def test_a_replay_that_breaks_off_goes_on_where_it_was(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "AT_ONCE", 1)
     await publish(core.bus, ONE)
     encoder = Breaks()
     async with open_index(tmp_path, encoder) as search:

@@ -66,9 +66,10 @@ class Edge:
     async def begin(self) -> None:
         self._shard = self._create()
 
-    async def replace(self, tenant: str, entry: Entry) -> None:
-        await self.remove(tenant, entry.document)
-        await self.fill(tenant, [entry])
+    async def replace(self, tenant: str, *entries: Entry) -> None:
+        for entry in entries:
+            await self.remove(tenant, entry.document)
+            await self._write(tenant, entry)
 
     async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
         for entry in entries:

@@ -11,14 +11,19 @@ from contracts.documents import Document
 from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain import facts
 from services.retrieve.domain.courtesy import Courtesy
-from services.retrieve.domain.facts import PassageFacts
+from services.retrieve.domain.facts import DocumentFacts, PassageFacts
 from services.retrieve.domain.ports import Entry, Level, Note, Store, unnoted
 from shared.encoder import BATCH, Encoder
 
 AT_ONCE = 2 * BATCH
 """So many passages are encoded before a waiting question may go first: about half a second."""
 
+TOGETHER = 256
+"""So many passages, in whole documents, go to the engines at once: a server makes all of them findable in the time that
+it takes for one, and no more of them wait in memory."""
+
 T = TypeVar("T")
+Gathered = tuple[DocumentFacts, Entry]
 
 
 class Indexer:
@@ -45,7 +50,8 @@ class Indexer:
         return (await self.put_all(tenant, [document]))[0]
 
     async def put_all(self, tenant: str, documents: Sequence[Document]) -> list[bool]:
-        """The same for several documents, which are encoded together and take effect one by one."""
+        """The same for several documents, each with an id of its own, which are encoded together and take effect in
+        groups; all of them have when it returns."""
         async with self._one:
             indexed = await self._run(self._revisions, tenant, documents)
             changed = [
@@ -97,13 +103,19 @@ class Indexer:
             if had is None
         ]
         encoded: deque[PassageFacts] = deque()
+        group: list[Gathered] = []
         start = 0
         for document, known in zip(documents, reused, strict=True):
             while len(encoded) < sum(had is None for had in known):
                 await self._courtesy.give_way()
                 encoded += await self._run(facts.encode, tenant, waiting[start : start + AT_ONCE], self._encoder)
                 start += AT_ONCE
-            await self._replace(tenant, document, [had or encoded.popleft() for had in known])
+            passages = [had or encoded.popleft() for had in known]
+            group.append(await self._run(self._gather, tenant, document, passages, [one for one, _ in group]))
+            if sum(len(one.passages) for one, _ in group) >= TOGETHER:
+                await self._replace(tenant, group)
+                group = []
+        await self._replace(tenant, group)
 
     def _reused(self, tenant: str, document: Document) -> list[PassageFacts | None]:
         with self._statistics.view(tenant) as view:
@@ -113,24 +125,28 @@ class Indexer:
         self._note("passage", "miss", sum(had is None for had in found))
         return found
 
-    async def _replace(self, tenant: str, document: Document, passages: Sequence[PassageFacts]) -> None:
-        gathered, entry = await self._run(self._gather, tenant, document, passages)
-        await self._store.replace(tenant, entry)
-        await self._run(self._statistics.replace, tenant, gathered)
+    async def _replace(self, tenant: str, group: Sequence[Gathered]) -> None:
+        if not group:
+            return
+        await self._store.replace(tenant, *(entry for _, entry in group))
+        for gathered, _ in group:
+            await self._run(self._statistics.replace, tenant, gathered)
 
     async def _remove(self, tenant: str, document: str) -> None:
         await self._store.remove(tenant, document)
         await self._run(self._statistics.remove, tenant, document)
 
     def _gather(
-        self, tenant: str, document: Document, passages: Sequence[PassageFacts]
-    ) -> tuple[facts.DocumentFacts, Entry]:
+        self, tenant: str, document: Document, passages: Sequence[PassageFacts], ahead: Sequence[DocumentFacts]
+    ) -> Gathered:
+        """`ahead`: of the same group, and not in the statistics yet."""
         gathered = facts.gather(tenant, document, passages)
         with self._statistics.view(tenant) as view:
             had = view.collection()
-        words = had.words + gathered.terms.length
-        entry = facts.entry(gathered, words / (had.passages + len(passages)), words / (had.documents + 1))
-        return gathered, entry
+        news = [*ahead, gathered]
+        words = had.words + sum(one.terms.length for one in news)
+        of_passages = had.passages + sum(len(one.passages) for one in news)
+        return gathered, facts.entry(gathered, words / of_passages, words / (had.documents + len(news)))
 
     def _entries(self, tenant: str, documents: Sequence[str]) -> list[Entry]:
         with self._statistics.view(tenant) as view:

@@ -26,8 +26,8 @@ class Filling:
     async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
         await self._each(lambda engine: engine.fill(tenant, entries))
 
-    async def replace(self, tenant: str, entry: Entry) -> None:
-        await self._each(lambda engine: engine.replace(tenant, entry))
+    async def replace(self, tenant: str, *entries: Entry) -> None:
+        await self._each(lambda engine: engine.replace(tenant, *entries))
 
     async def remove(self, tenant: str, document: str) -> None:
         await self._each(lambda engine: engine.remove(tenant, document))
@@ -89,11 +89,11 @@ class Live:
     async def open(self) -> bool:
         return any([await engine.open() for engine in self.engines])
 
-    async def replace(self, tenant: str, entry: Entry) -> None:
+    async def replace(self, tenant: str, *entries: Entry) -> None:
         for engine in self.engines:
-            await engine.replace(tenant, entry)
+            await engine.replace(tenant, *entries)
         if self.filling is not None:
-            await self.filling.replace(tenant, entry)
+            await self.filling.replace(tenant, *entries)
 
     async def remove(self, tenant: str, document: str) -> None:
         for engine in self.engines:

@@ -75,12 +75,13 @@ class OpenSearch:
             self._alias = f"{self._name}-{newest}"
             await self._create(newest, self._alias)
 
-    async def replace(self, tenant: str, entry: Entry) -> None:
-        """The new edition becomes findable, then the earlier ones go: no moment without the document."""
+    async def replace(self, tenant: str, *entries: Entry) -> None:
+        """The new edition becomes findable, then the earlier ones go: no moment without a document. Refreshing takes as
+        long for one as for many."""
         edition = uuid4().hex
         with self._faults.named():
-            await self._write(tenant, [entry], edition)
-            await self._delete(tenant, entry.document, but=[edition])
+            await self._write(tenant, entries, edition)
+            await self._delete(tenant, [entry.document for entry in entries], but=[edition])
 
     async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
         with self._faults.named():
@@ -88,7 +89,7 @@ class OpenSearch:
 
     async def remove(self, tenant: str, document: str) -> None:
         with self._faults.named():
-            await self._delete(tenant, document, but=[])
+            await self._delete(tenant, [document], but=[])
 
     async def matching(self, tenant: str, query: WeightedQuery, scope: Scope, level: Level, limit: int) -> list[int]:
         text = _bounded(query.text)
@@ -190,12 +191,12 @@ class OpenSearch:
         if self._written > LOOK_EVERY:
             await self.roll_over()
 
-    async def _delete(self, tenant: str, document: str, but: list[str]) -> None:
-        """Delete a document's points except those of an edition. A query sees what was refreshed, hence the refresh
+    async def _delete(self, tenant: str, documents: list[str], but: list[str]) -> None:
+        """Delete documents' points except those of an edition. A query sees what was refreshed, hence the refresh
         before; where somebody else deletes the same points meanwhile, they are gone as well."""
         await self._client.indices.refresh(index=self._alias)
         stale = {
-            "filter": [*_tenant(tenant), {"term": {"document": document}}],
+            "filter": [*_tenant(tenant), {"terms": {"document": documents}}],
             "must_not": [{"terms": {"edition": but}}],
         }
         await self._client.delete_by_query(

@@ -98,11 +98,12 @@ class Qdrant:
             self._collection = f"{self._name}-{max(generations.values(), default=0) + 1}"
             await self._create(self._collection)
 
-    async def replace(self, tenant: str, entry: Entry) -> None:
-        """Points with an id of before are overwritten, then the others of before go: no moment without the document."""
+    async def replace(self, tenant: str, *entries: Entry) -> None:
+        """Points with an id of before are overwritten, then the others of before go: no moment without a document."""
         with self._faults.named():
-            await self._write(tenant, [entry])
-            await self._delete(tenant, entry.document, keep=[point.id for point in entry.points])
+            await self._write(tenant, entries)
+            for entry in entries:
+                await self._delete(tenant, entry.document, keep=[point.id for point in entry.points])
 
     async def fill(self, tenant: str, entries: Sequence[Entry]) -> None:
         with self._faults.named():

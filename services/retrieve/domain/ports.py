@@ -66,8 +66,11 @@ class Store(Protocol):
     async def open(self) -> bool:
         """Make ready; returns whether it was created just now, empty."""
 
-    async def replace(self, tenant: str, entry: Entry) -> None:
-        """Index a document; what was indexed of it before is gone. Durable when it returns."""
+    async def replace(self, tenant: str, *entries: Entry) -> None:
+        """Index documents, each once; what was indexed of them before is gone. Durable and findable when it returns.
+
+        Raises Poison that names a document which the engine does not take; the others may be indexed or not.
+        """
 
     async def remove(self, tenant: str, document: str) -> None:
         """Forget a document; one that is not there is no fault."""
