@@ -140,6 +140,12 @@ def test_every_alert_has_its_place_in_the_runbook() -> None:
         assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
 
 
+def test_every_alert_is_made_to_go_off() -> None:
+    tried = yaml.safe_load((RULES.parent / "rules.test.yml").read_text())["tests"]
+    fired = {case["alertname"] for test in tried for case in test["alert_rule_test"] if case["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+
+
 def test_a_port_that_is_taken_is_said_in_a_line() -> None:
     port = free_port()
     program = (
