@@ -63,10 +63,19 @@ class ComposeStack:
     def stop(self) -> None:
         self.compose("down", "--volumes", "--timeout", "5", "--remove-orphans")
 
-    def renew(self, service: str) -> None:
-        """Put new containers in the place of all of a service's, as an upgrade does; returns when they are ready."""
-        scaled = self._scaled({service: self.scale.get(service, 1)})
-        self.compose("up", "--detach", "--wait", "--no-deps", "--force-recreate", *scaled, service)
+    def renew(self, service: str) -> str:
+        """Put new containers in the place of all of a service's, as an upgrade does; returns when they are ready.
+
+        Where one ended while it started, the engine has started it again, and what it said last is returned.
+        """
+        wait = ["up", "--detach", "--wait", "--no-deps", *self._scaled({service: self.scale.get(service, 1)})]
+        try:
+            self.compose(*wait, "--force-recreate", service)
+        except StackFault:
+            said = self.compose("logs", "--no-log-prefix", "--tail", "4", service)
+            self.compose(*wait, service)
+            return said.strip()
+        return ""
 
     def compose(self, *arguments: str) -> str:
         return self._run(["docker", "compose", *arguments])

@@ -46,11 +46,13 @@ _LOOK_S = 0.25
 
 @dataclass(frozen=True)
 class Change:
-    """A service whose containers were replaced: until the new ones were ready, and how many items came meanwhile."""
+    """A service whose containers were replaced: until the new ones were ready, and how many items came meanwhile.
+    `said`: the last words of one that ended while it started, and was started again."""
 
     service: str
     seconds: float
     arrived: int
+    said: str
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,11 @@ class _Run:
             await self._let_it_work(items * done / (len(plan) + 1))
             before, started = self.progress.arrived, time.monotonic()
             self.progress.hit(service, kills=True)
-            await asyncio.to_thread(self.stack.renew, service)
-            change = Change(service, time.monotonic() - started, self.progress.arrived - before)
+            said = await asyncio.to_thread(self.stack.renew, service)
+            change = Change(service, time.monotonic() - started, self.progress.arrived - before, said)
             self.changes.append(change)
+            if said:
+                self.say(f"{service} ended while it started: {said}")
             self.say(f"{service} is new after {change.seconds:.1f} s; {self.progress.arrived} of {items} have arrived")
         self.model.allowed = float("inf")
 
@@ -226,6 +230,11 @@ def _show(outcome: Outcome) -> None:
         row = (each.submitted, each.arrived, each.lost, each.doubled, each.failed)
         jobs.add_row(pattern, *map(str, row))
     console.print(changes, jobs)
+    for change in outcome.changes:
+        if change.said:
+            console.print(
+                f"{change.service} ended while it started, and was started again: {change.said}", markup=False
+            )
     for reason, times in outcome.reasons.items():
         console.print(f"{times} items failed: {reason}", markup=False)
     for each in outcome.verdicts.values():
