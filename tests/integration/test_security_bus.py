@@ -28,6 +28,7 @@ from client.stack import StackInfo, down, up
 from client.stack.config import SERVICES, nats_url, redis_url
 from client.stack.processes import of_stack
 from client.stack.secrets import Secrets, load, save, service_user
+from contracts.accounts import api
 from contracts.subjects import RESULTS
 from shared.bus import Bus
 from shared.uploads import Uploads
@@ -135,6 +136,12 @@ async def test_a_tenant_publishes_under_its_own_name_alone(evil: User, operator:
         "$JS.API.STREAM.PURGE.RESULTS", "$JS.API.STREAM.UPDATE.RESULTS", "$JS.API.STREAM.MSG.DELETE.RESULTS",
         "$JS.API.STREAM.SNAPSHOT.RESULTS", "$JS.API.STREAM.INFO.WORK",
         "$JS.API.CONSUMER.MSG.NEXT.WORK.generate-interactive", "$JS.API.ACCOUNT.PURGE.TENANT_acme",
+        "_INBOX.x", "_R_.x", "live.results.acme.j.0", "limits.acme", "feedback.acme.j", "control.acme.cancel.j",
+        "reindex.all", "forget.acme", "warm.r", "$KV.replicas.r", "$O.library.C.x", "$SRV.STATS.penstock-route",
+        "$JS.API.STREAM.RESTORE.RESULTS", "$JS.API.STREAM.MSG.GET.WORK", "$JS.API.STREAM.LIST",
+        "$JS.API.DIRECT.GET.KV_parked", "$JS.API.CONSUMER.CREATE.WORK.mine.work.>",
+        "$JS.API.CONSUMER.DURABLE.CREATE.JOBS_acme.mine", "$JS.API.CONSUMER.PAUSE.RESULTS.x",
+        "$JS.API.STREAM.LEADER.STEPDOWN.RESULTS",
     ],
 )  # fmt: skip
 async def test_nothing_else_can_be_published_to(evil: User, operator: User, subject: str) -> None:
@@ -257,6 +264,72 @@ async def test_a_payload_cannot_be_shot_at_the_servers_own_interface(evil: User,
     with pytest.raises(NatsTimeout):
         await heard.next_msg(timeout=QUIET_S)
     assert {c.name for c in await operator.nc.jetstream().consumers_info("RESULTS")} == before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"subjects": ["results.acme.>", "live.results.acme.>", "tokens.acme.>"]},
+        {"subjects": ["mine.>"], "republish": {"src": "mine.>", "dest": "jobs.acme.rag"}},
+        {"mirror": {"name": "RESULTS", "external": {"api": "source.API", "deliver": "copies.acme.RESULTS"}}},
+        {"sources": [{"name": "RESULTS", "external": {"api": "source.API", "deliver": "mine.deliver"}}]},
+        {"sources": [{"name": "RESULTS", "external": {"api": "tenants.acme.API", "deliver": "mine.deliver"}}]},
+        {"sources": [{"name": "WORK"}]},
+    ],
+    ids=["subjects", "republish", "mirror", "sources", "sources of a tenant", "sources of the services"],
+)
+async def test_a_stream_of_its_own_brings_a_tenant_nothing(
+    evil: User, operator: User, config: dict[str, object]
+) -> None:
+    """It may not make one. Should it get one made all the same, by a push consumer that delivers the request, then it
+    holds nothing of others, and what it publishes again stays in the account."""
+    assert "silence" in await evil.asks("$JS.API.STREAM.CREATE.MINE", {"name": "MINE", **config})
+    await evil.asks("$O.claims.C.stream", json.dumps({"name": "MINE", "storage": "file", **config}).encode())
+    for deliver in ("$JS.API.STREAM.CREATE.MINE", "mine.x"):
+        consumer = {"deliver_subject": deliver, "ack_policy": "none", "filter_subject": "$O.claims.C.stream"}
+        await evil.asks("$JS.API.CONSUMER.CREATE.OBJ_claims", {"stream_name": "OBJ_claims", "config": consumer})
+    heard = await operator.nc.subscribe("jobs.acme.rag")
+    await operator.nc.flush()
+    await operator.nc.publish("tokens.acme.j.0", b"secret")
+    await written(operator, "results.acme.own-stream.0", b"secret")
+    with pytest.raises(NatsTimeout):
+        await heard.next_msg(timeout=QUIET_S)
+    theirs = operator.nc.jetstream(prefix=api("evil"))
+    if "MINE" in {info.config.name for info in await theirs.streams_info()}:
+        state = (await theirs.stream_info("MINE")).state
+        stored = [await theirs.get_msg("MINE", n) for n in range(state.first_seq, state.last_seq + 1) if state.messages]
+        await theirs.delete_stream("MINE")
+        assert not any(b"secret" in (message.data or b"") for message in stored)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["jobs.acme.rag", "work.generate.default.batch", "results.acme.j.0", "control.acme.cancel.j", "$KV.parked.x",
+     "tenants.acme.API.STREAM.PURGE.RESULTS", "_INBOX.acme.1"],
+)  # fmt: skip
+async def test_an_answer_goes_nowhere_but_to_who_asked(acme: User, evil: User, operator: User, target: str) -> None:
+    """Who asks names where the answer shall go, and the server or a service publishes it there, with its own rights."""
+    seen: list[str] = []
+
+    async def note(message: Msg) -> None:
+        seen.append(message.subject)
+
+    async def answer(message: Msg) -> None:
+        await operator.nc.publish(message.reply, b"{}")
+
+    await operator.nc.subscribe(target, cb=note)
+    await operator.nc.subscribe("ask.evil.answered", cb=answer)
+    await acme.nc.subscribe("_INBOX.acme.*", cb=note)
+    await operator.nc.flush()
+    await acme.nc.flush()
+    before = (await operator.nc.jetstream(prefix=api("acme")).stream_info("RESULTS")).state.messages
+    for subject in ("ask.evil.answered", "jobs.evil.rag", "control.evil.cancel.j", "$SRV.PING", "$JS.API.INFO"):
+        await evil.nc.publish(subject, b"{}", reply=target)
+    await evil.nc.flush()
+    await asyncio.sleep(QUIET_S)
+    assert seen == []
+    assert (await operator.nc.jetstream(prefix=api("acme")).stream_info("RESULTS")).state.messages == before
+    assert await evil.asks("ask.evil.answered") == {}  # an answer to an inbox comes
 
 
 async def test_uploads_are_of_their_tenant(stack: StackInfo, secrets: Secrets, operator: User) -> None:
