@@ -46,7 +46,9 @@ RESULTS = Stream(
 )
 GROUPS = Stream("GROUPS", ("groups.*.*",), "services", "limits", max_age_s=DAY, max_bytes=4 << 30, replaceable=True)
 EVENTS = Stream("EVENTS", ("events.*.*",), "services", "limits", max_age_s=7 * DAY, max_bytes=2 << 30)
-DOCUMENTS = Stream("DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1)
+DOCUMENTS = Stream(
+    "DOCUMENTS", ("documents.*.*",), "ingest", "limits", max_bytes=8 << 30, per_subject=1, refuse_when_full=True
+)
 CONTROL = Stream("CONTROL", ("control.>", "feedback.>"), "users", "limits", max_age_s=DAY, dedupe_s=0.1)
 """Message ids are forgotten at once: who cancels again means it."""
 DEAD = Stream("DEAD", ("dead.*",), "services", "limits", max_age_s=30 * DAY)

@@ -9,7 +9,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StreamConfig
 from servers import start_nats
 
 from contracts import subjects
-from contracts.subjects import ALARMS, CLAIM, CLAIMS, DAY, JOBS, RESULTS, STREAMS
+from contracts.subjects import ALARMS, CLAIM, CLAIMS, DAY, DOCUMENTS, JOBS, RESULTS, STREAMS
 from shared import bus as bus_module
 from shared.bus import CLAIM_BYTES, Bus
 from shared.errors import Poison, QueueFull, Retryable
@@ -69,6 +69,20 @@ async def test_a_full_queue_says_so_and_when_to_come_back(core: Core, messages: 
         assert full.value.after == 5.0
     finally:
         await core.bus.js.delete_stream("SMALL")
+
+
+async def test_a_full_log_of_documents_loses_none_and_takes_new_versions(core: Core) -> None:
+    config = (await core.bus.js.stream_info(DOCUMENTS.name)).config
+    await core.bus.js.update_stream(config.evolve(max_msgs=2))
+    try:
+        for name in ("a", "b"):
+            await core.bus.publish(subjects.documents(core.tenant, name), b"first")
+        with pytest.raises(QueueFull, match="full"):
+            await core.bus.publish(subjects.documents(core.tenant, "c"), b"first")
+        await core.bus.publish(subjects.documents(core.tenant, "a"), b"second")
+    finally:
+        await core.bus.ensure()
+    assert await core.messages(DOCUMENTS.name, subjects.documents(core.tenant, "*")) == [b"first", b"second"]
 
 
 async def test_a_subject_without_a_stream_may_get_one_later(core: Core) -> None:
