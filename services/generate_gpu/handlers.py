@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from jsonschema import Draft202012Validator
 from msgspec.structs import replace
@@ -175,8 +176,12 @@ class _Bench:
             return ItemError("deadline_exceeded", "the job's deadline_s was over while the model answered")
         return None
 
+    @cached_property
+    def _final(self) -> bool:
+        return _is_final(self.task)
+
     def _request(self, item: Item) -> CompletionRequest:
-        return request_for(item, self.step, self.task.lane, self.task.tenant, final=_is_final(self.task))
+        return request_for(item, self.step, self.task.lane, self.task.tenant, final=self._final)
 
     def _stream(self, item: Item) -> TokenStream | None:
         if not self.step.stream or self.step.n != 1:

@@ -1,10 +1,12 @@
 """The salt of a prefix cache: blocks that one tenant has filled are never found by another."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 _BYTES = 16
 
 
+@lru_cache(maxsize=4096)
 def salt(tenant: str, policy: str) -> str:
     """Equal for equal tenants and policy versions (name@version of the prompt), different for all others.
 
