@@ -184,7 +184,9 @@ class Machine(RuleBasedStateMachine):
             return
         self.do(self.world.until_quiet())
         self.judge()
-        assert self.do(self.world.parked()) == []
+        left = self.do(self.world.parked())
+        groups = [key for key in left if not key.endswith("/window")]  # docs/reliability.md, "Known and harmless"
+        assert groups == []
 
     def _buriable(self) -> list[int]:
         """Tasks with items. A join or an opening that is given up waits for its group's alarm or deadline."""
