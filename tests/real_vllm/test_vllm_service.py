@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
@@ -180,3 +181,17 @@ async def test_a_replica_that_joins_has_computed_what_moves_to_it(stack: Stack) 
         assert all(tokens > 500 for tokens, _ in answers), "its first question, too, finds the manual computed"
         moved = {pid for _, pid in answers} - alone
     assert moved == {stack.processes["joined"].pid}
+
+
+async def test_a_replica_that_is_told_to_stop_ends_its_engine_without_a_word(stack: Stack) -> None:
+    process = stack.processes["joined"]
+    engine = psutil.Process(process.pid).children(recursive=True)
+    assert engine
+    process.terminate()
+    await asyncio.to_thread(process.wait, 120)
+    assert process.returncode == 0
+    _, left = psutil.wait_procs(engine, timeout=60)
+    assert left == []
+    said = (stack.place / "joined.log").read_text(encoding="utf-8")
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
