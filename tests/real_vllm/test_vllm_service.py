@@ -195,3 +195,11 @@ async def test_a_replica_that_is_told_to_stop_ends_its_engine_without_a_word(sta
     said = (stack.place / "joined.log").read_text(encoding="utf-8")
     assert "Traceback" not in said
     assert "Exception ignored" not in said
+
+
+async def test_a_replica_that_dies_while_its_engine_opens_leaves_nothing_behind(stack: Stack) -> None:
+    stack.start("early", "generate_gpu")
+    process = psutil.Process(stack.processes["early"].pid)
+    await until(lambda: any("EngineCore" in child.name() for child in process.children(recursive=True)), START_S)
+    await asyncio.sleep(2)  # the guard looks twice a second
+    kill(stack.processes["early"])

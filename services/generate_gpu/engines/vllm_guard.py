@@ -13,18 +13,25 @@ import psutil
 
 
 class Guard:
-    """Watches over the children that this process has now, except guards."""
+    """Watches over children of this process, except guards."""
 
     def __init__(self) -> None:
+        self._watched: set[psutil.Process] = set()
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, start_new_session=True, text=True
         )
         assert self._process.stdin is not None, "it was asked for"
-        for child in psutil.Process().children(recursive=True):
+        self._list = self._process.stdin
+
+    def watch(self) -> None:
+        """Over those, too, that have come since the last time."""
+        new = set(psutil.Process().children(recursive=True)) - self._watched
+        self._watched |= new
+        for child in new:
             with suppress(psutil.NoSuchProcess):
                 if __name__ not in child.cmdline():
-                    self._process.stdin.write(f"{child.pid} {child.create_time()}\n")
-        self._process.stdin.flush()
+                    self._list.write(f"{child.pid} {child.create_time()}\n")
+        self._list.flush()
 
     def close(self) -> None:
         """Watch no more: the engine has been shut down, and another one may have processes here too."""

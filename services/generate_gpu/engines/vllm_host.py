@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("penstock.generate.vllm")
 
+_LOOK_EVERY_S = 0.5
 _SHOWN = 300
 _LESS = "the log above says why; where memory is short, lower context, max_num_seqs or gpu_memory_utilization"
 
@@ -50,8 +51,23 @@ class Host:
                 log.error("the engine of %s has died; starting another", self.id)
                 await self._shut()
             if self._engine is None:
-                self._engine = await asyncio.to_thread(self._opened)
+                self._engine = await self._guarded()
             return self._engine
+
+    async def _guarded(self) -> "AsyncLLM":
+        """The engine once it is open, its processes watched over from when they come: that takes a while, too."""
+        guard = Guard()
+        try:
+            opening = asyncio.create_task(asyncio.to_thread(self._opened))
+            while not opening.done():
+                await asyncio.wait({opening}, timeout=_LOOK_EVERY_S)
+                guard.watch()
+            engine = opening.result()
+        except BaseException:
+            await asyncio.to_thread(guard.close)
+            raise
+        self._guard = guard
+        return engine
 
     async def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, object]] = ()) -> list[int]:
         """The tokens of a prompt in the model's own chat template. Raises ItemError where that takes no tools."""
@@ -69,14 +85,12 @@ class Host:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
         except ValueError as error:
             reason = " ".join(str(error).split())[:_SHOWN]
             raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {reason}") from None
         except (RuntimeError, OSError, MemoryError) as error:
             raise Retryable(f"the engine of {self.id} does not start: {error}; {_LESS}") from error
-        self._guard = Guard()
-        return engine
 
     def _arguments(self) -> dict[str, Any]:
         """Ours first, then what the catalogue says: an operator knows the machine."""
