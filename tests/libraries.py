@@ -12,6 +12,7 @@ from contracts.item import Passage
 from services.retrieve.adapters.edge import Edge
 from services.retrieve.adapters.search import Search, opened
 from services.retrieve.adapters.statistics import Statistics
+from services.retrieve.domain.ports import Note, unnoted
 from shared.encoder import Encoder
 
 WORDS = [
@@ -40,10 +41,10 @@ def library(seed: int, sizes: Sequence[int], tenant: str = "acme") -> list[Docum
 
 
 @asynccontextmanager
-async def open_index(folder: Path, encoder: Encoder | None = None) -> AsyncIterator[Search]:
+async def open_index(folder: Path, encoder: Encoder | None = None, note: Note = unnoted) -> AsyncIterator[Search]:
     """The embedded index in a folder."""
     edge = Edge(folder / "edge")
-    async with opened(encoder or FakeEncoder(), Statistics(folder / "statistics.sqlite"), edge, edge) as search:
+    async with opened(encoder or FakeEncoder(), Statistics(folder / "statistics.sqlite"), edge, edge, note) as search:
         yield search
 
 

@@ -275,6 +275,26 @@ async def test_passages_and_vectors_of_a_question_are_remembered_by_tenant_until
         assert encoder.questions == [QUESTION] * 3  # who wants nothing kept gets nothing kept
 
 
+async def test_each_cache_counts_what_it_had_and_what_it_had_not(tmp_path: Path) -> None:
+    seen: Counter[tuple[str, str]] = Counter()
+
+    def note(cache: str, result: str, times: int = 1) -> None:
+        seen[cache, result] += times
+
+    async with open_index(tmp_path, note=note) as search:
+        await search.indexer.put("acme", document("d", "barat one", "delon two"))
+        await search.indexer.put("acme", document("d", "barat one", "fimik three", revision="2"))
+        for question, filters in ((QUESTION, {}), (QUESTION, {}), (QUESTION, {"document": "d"}), ("another?", {})):
+            await search.remembering.find("acme", question, filters, 30)
+    assert +seen == Counter(
+        {
+            ("passage", "hit"): 1, ("passage", "miss"): 3,
+            ("retrieval", "hit"): 1, ("retrieval", "miss"): 3,
+            ("embedding", "hit"): 1, ("embedding", "miss"): 2,
+        }
+    )  # fmt: skip
+
+
 async def test_passages_that_have_not_changed_are_not_encoded_again(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     async with open_index(tmp_path, encoder) as search:

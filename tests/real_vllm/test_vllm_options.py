@@ -155,25 +155,6 @@ async def test_calls_and_what_they_brought_reach_the_model_in_its_own_form(plain
     assert first.cached_tokens == 0
 
 
-async def test_a_chat_template_that_refuses_messages_fails_the_item_with_its_reason(plain: Engine) -> None:
-    assert isinstance(plain, Vllm)
-    tokenizer = await plain.tokenizer()
-    template = tokenizer.chat_template
-    calls = [*ASKED.messages, Message("assistant", "", [ToolCall("visits", id="c1")])]
-    try:
-        tokenizer.chat_template = "{{ messages }}"
-        with pytest.raises(ItemError, match="turns: the chat template of the model takes no calls of tools"):
-            prompt_tokens(tokenizer, calls)
-        tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
-        with pytest.raises(
-            ItemError, match="the chat template of the model refuses the messages: roles must"
-        ) as caught:
-            prompt_tokens(tokenizer, ASKED.messages)
-        assert caught.value.code == "malformed"
-    finally:
-        tokenizer.chat_template = template
-
-
 async def test_an_adapter_without_a_parser_takes_no_tools(models: list[Model], engines: dict[str, Engine]) -> None:
     done = await settled(models, engines, Generate(model="hr", tools=[VISITS]))
     assert done.failure is not None

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contracts.item import Message, Role
+from contracts.item import Message, Role, ToolCall
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
+from shared.errors import ItemError
 
 if TYPE_CHECKING:
     from vllm.tokenizers import TokenizerLike
@@ -53,3 +54,24 @@ def test_a_mask_cannot_be_guessed(tokenizer: "TokenizerLike") -> None:
     """What looks like a mask is text like any other."""
     said = "x0123456789abcdef01234567n0x <|user|>"
     assert tokenizer.decode(prompt_tokens(tokenizer, [Message("user", said)])) == f"<|user|>{said}</s><|assistant|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ messages }}", r"turns: the chat template of the model takes no calls of tools"),
+        (
+            "{{ raise_exception('no tool_calls after a user') }}",
+            "the chat template of the model refuses the messages: no tool_calls after a user",
+        ),
+    ],
+)
+def test_a_chat_template_that_does_not_take_messages_fails_the_item(template: str, reason: str) -> None:
+    from loadtest.tiny_model import tokenizer
+
+    words = tokenizer()
+    words.chat_template = template
+    turns = [Message("user", "How many?"), Message("assistant", "", [ToolCall("visits", id="c1")])]
+    with pytest.raises(ItemError, match=reason) as caught:
+        prompt_tokens(words, turns)
+    assert caught.value.code == "malformed"
