@@ -80,6 +80,7 @@ class Telemetry:
     queue_seconds: Histogram
     tokens: Histogram
     first_token_seconds: Histogram
+    prompt_tokens: Counter
     cached_tokens: Counter
     cost: Counter
     items: Counter
@@ -135,6 +136,7 @@ class Telemetry:
             whose = {TENANT: task.tenant, PATTERN: task.pattern, MODEL: model}
             user = task.user if task.user and self.names_user(task.tenant, task.user) else ""
             self.cost.add(used.cost_usd, whose | {USER: user})
+            self.prompt_tokens.add(used.prompt_tokens, whose)
             self.cached_tokens.add(used.cached_tokens, whose)
             span.set_attributes(
                 {
@@ -233,6 +235,7 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
             "from a job's submission to the first token of an item",
             _FIRST_TOKEN,
         ),
+        prompt_tokens=meter.create_counter("penstock.tokens.prompt", "{token}", "tokens of prompts"),
         cached_tokens=meter.create_counter("penstock.tokens.cached", "{token}", "prompt tokens that came from a cache"),
         cost=meter.create_counter("penstock.cost", "USD", "what model calls cost"),
         items=meter.create_counter("penstock.items", "{item}", "items of jobs that have ended"),

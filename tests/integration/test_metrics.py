@@ -133,6 +133,16 @@ def test_what_a_user_costs_is_told_of_those_who_are_named(exported: str) -> None
     assert not any("unnamed" in line for line in cost)
 
 
+def test_what_of_a_tenants_prompts_came_from_a_cache_is_told(exported: str) -> None:
+    found = {
+        name: [float(line.rpartition(" ")[2]) for line in exported.splitlines() if line.startswith(f"{name}{{")]
+        for name in ("penstock_tokens_prompt_total", "penstock_tokens_cached_total")
+    }
+    assert found == {"penstock_tokens_prompt_total": [20.0], "penstock_tokens_cached_total": [10.0]}
+    assert 'penstock_tokens_cached_total{gen_ai_request_model="m",' in exported
+    assert {"penstock_tenant", "penstock_pattern"} <= series(exported)["penstock_tokens_cached_total"]
+
+
 def test_every_alert_has_its_place_in_the_runbook() -> None:
     runbook = (DEPLOY.parent / "docs" / "runbook.md").read_text()
     for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]:

@@ -105,6 +105,22 @@ async def test_questions_wait_with_the_new_version_until_all_who_will_serve_it_k
         await one.close()
 
 
+async def test_what_a_replica_has_computed_long_ago_is_not_computed_again(core: Core, replicas: Replicas) -> None:
+    """The register shows the newest 64 only: a replica that is told to compute an older one shows it again."""
+    one = await replica(core, "one", Kept())
+    one.load.holds("new")
+    for n in range(100):
+        one.load.holds(f"other-{n}")
+    one.load.holds("old")
+    assert "new" not in one.load.prefixes
+    while not replicas.held("house"):  # noqa: ASYNC110 - it says so itself
+        await asyncio.sleep(0.02)
+    await until_ready(Rollout(replicas))
+    assert one.load.prefixes[0] == "new"
+    assert one.engine.requests == []
+    await one.close()
+
+
 async def test_a_version_that_nobody_can_compute_goes_live_all_the_same(core: Core, replicas: Replicas) -> None:
     one = await replica(core, "one", Kept(ItemError("too_large", "the prompt has 9000 tokens")))
     while not replicas.held("house"):  # noqa: ASYNC110 - it says so itself
