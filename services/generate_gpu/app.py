@@ -19,7 +19,7 @@ from services.generate_gpu.config import GenerateSettings
 from services.generate_gpu.domain.completion import Engine, Keeping, Starting
 from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.permits import Limited, Unlimited
-from services.generate_gpu.domain.room import Room
+from services.generate_gpu.domain.shares import Shares
 from services.generate_gpu.engines.canned import Canned
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
@@ -45,7 +45,7 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         cancelled=runtime.cancels.reason,
         breakers=guards,
         limits=limited(runtime, catalogue),
-        room=Room(runtime.settings.interactive_slots),
+        shares=Shares(runtime.settings.interactive_slots),
     )
     keeping = {name: engine for name, engine in engines.items() if isinstance(engine, Keeping)}
     if keeping:

@@ -24,7 +24,7 @@ from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.output import checker
 from services.generate_gpu.domain.permits import Limited, Permits, Unlimited, unlimited
 from services.generate_gpu.domain.purchase import Purchase
-from services.generate_gpu.domain.room import Room
+from services.generate_gpu.domain.shares import Shares
 from services.generate_gpu.domain.stream import Publisher, TokenStream
 from services.generate_gpu.domain.watch import unless
 from shared.errors import ItemError, Later, Rejected, Retryable
@@ -47,7 +47,7 @@ class Workshop:
     breakers: Breakers = field(default_factory=Unguarded)
     limits: Limited | Unlimited = field(default_factory=Unlimited)
     load: Load = field(default_factory=Load)
-    room: Room = field(default_factory=lambda: Room(1000))
+    shares: Shares = field(default_factory=lambda: Shares(1000))
     clock: Callable[[], float] = time.time
 
 
@@ -56,7 +56,7 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
 
     Items are worked on at the same time; one that fails for good has its failure, the others go on. Raises Retryable
     once all are settled, where at least one may go better later: what the others cost is booked and not paid again.
-    Raises Later at once where the model holds its share of the slots for people (`domain/room.py`).
+    Raises Later at once where the model holds its share of the slots for people (`domain/shares.py`).
     """
     with _slot(task, step, workshop):
         return await _generated(task, step, workshop)
@@ -70,7 +70,7 @@ def _slot(task: Task, step: Generate, workshop: Workshop) -> Iterator[None]:
     if task.lane == "batch" or step.replica or model is None:
         yield
         return
-    with workshop.room.held(model.name, bounded=workshop.breakers.guards(model)):
+    with workshop.shares.held(model.name, bounded=workshop.breakers.guards(model)):
         yield
 
 

@@ -18,7 +18,7 @@ from contracts.steps import Generate
 from loadtest.scripted_model import Call, Reply, ScriptedModel
 from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
-from services.generate_gpu.domain.room import Room
+from services.generate_gpu.domain.shares import Shares
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
 from shared.breakers import open_breakers
@@ -43,7 +43,7 @@ class Provider:
     spare: ScriptedModel
     patience: Patience = field(default_factory=Patience)
     breaker: Breaker = field(default_factory=lambda: Breaker(open_s=0.2, open_max_s=0.4))
-    room: Room = field(default_factory=lambda: Room(1000))
+    shares: Shares = field(default_factory=lambda: Shares(1000))
     silence_s: float = 5.0
 
     async def work(self, workers: int = 2, settings: GenerateSettings | None = None) -> None:
@@ -65,7 +65,7 @@ class Provider:
         return Workshop(
             Catalogue(models=models), {model.name: OpenAI(model) for model in models},
             RedisLedger(self.core.redis, 60), Nobody(), tries=3, breakers=RedisBreakers(self.core.redis),
-            room=self.room,
+            shares=self.shares,
         )  # fmt: skip
 
     async def job(self, shards: int, lane: Lane, job: str = "j1", model: str = "large") -> None:
@@ -136,10 +136,10 @@ async def test_who_asks_another_model_does_not_wait_behind_one_that_hangs(provid
     provider.spare.when(".", "fine")
     provider.breaker, provider.silence_s = Breaker(slow_s=600), 600
     settings = GenerateSettings(interactive_slots=8, ack_wait_s=30)
-    provider.room = Room(settings.interactive_slots)
+    provider.shares = Shares(settings.interactive_slots)
     await provider.work(1, settings)
     await provider.job(shards=40, lane="interactive", job="stuck")
-    await eventually(lambda: provider.room.most("spare") < settings.interactive_slots)
+    await eventually(lambda: provider.shares.most("spare") < settings.interactive_slots)
     await provider.job(shards=10, lane="interactive", job="well", model="spare")
     report = await provider.core.report("well", seconds=30)
     assert (report.succeeded, report.rungs) == (30, {})

@@ -1,4 +1,4 @@
-"""Room for people: how many of the interactive slots one model may hold.
+"""Shares of the slots for people: how many of them one model may hold.
 
 A provider that hangs keeps every call until its breaker opens, some seconds later. Were all slots its own, people who
 ask other models would wait as long. So the tasks of a model behind an endpoint may hold three quarters of what those of
@@ -22,7 +22,7 @@ _NEW = 0.2  # weight of the last task in the mean
 
 
 @dataclass
-class Room:
+class Shares:
     """The interactive slots of this process. `clock`: seconds, monotonic."""
 
     slots: int
