@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from nats.micro.service import Service as MicroService
@@ -50,14 +50,23 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
     keeping = {name: engine for name, engine in engines.items() if isinstance(engine, Keeping)}
     if keeping:
         register(runtime, keeping, workshop.load)
-    await asyncio.gather(*(engine.start() for engine in engines.values() if isinstance(engine, Starting)))
-    runtime.on(Generate, lambda task, step: generate(task, step, workshop))
-    guarded = [model.name for model in catalogue.models if guards.guards(model)]
-    watching = asyncio.create_task(watch(runtime.redis, guarded, runtime.telemetry)) if guarded else None
-    yield
-    if watching is not None:
-        watching.cancel()
-    await asyncio.gather(*(engine.close() for engine in engines.values()))
+    async with started(engines.values()):
+        runtime.on(Generate, lambda task, step: generate(task, step, workshop))
+        guarded = [model.name for model in catalogue.models if guards.guards(model)]
+        watching = asyncio.create_task(watch(runtime.redis, guarded, runtime.telemetry)) if guarded else None
+        yield
+        if watching is not None:
+            watching.cancel()
+
+
+@asynccontextmanager
+async def started(engines: Collection[Engine]) -> AsyncIterator[None]:
+    """All are closed at the end, also where one does not start: vLLM cannot be left to the end of the interpreter."""
+    try:
+        await asyncio.gather(*(engine.start() for engine in engines if isinstance(engine, Starting)))
+        yield
+    finally:
+        await asyncio.gather(*(engine.close() for engine in engines))
 
 
 def limited(runtime: Runtime[GenerateSettings], catalogue: Catalogue) -> Limited | Unlimited:
