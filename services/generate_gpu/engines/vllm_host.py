@@ -4,6 +4,7 @@ The engine takes seconds to start, so that happens in a thread: the service's he
 """
 
 import asyncio
+import atexit
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,7 @@ class Host:
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard
+        atexit.register(engine.shutdown)  # its __del__ would come too late: the interpreter has taken its modules apart
         return engine
 
     async def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, object]] = ()) -> list[int]:
@@ -109,6 +111,7 @@ class Host:
     async def _shut(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
+            atexit.unregister(engine.shutdown)
             with suppress(RuntimeError):  # it may be dead already
                 await asyncio.to_thread(engine.shutdown)
         guard, self._guard = self._guard, None
