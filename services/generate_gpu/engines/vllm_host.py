@@ -68,8 +68,14 @@ class Host:
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard
-        atexit.register(engine.shutdown)  # its __del__ would come too late: the interpreter has taken its modules apart
+        atexit.register(self._end)
         return engine
+
+    def _end(self) -> None:
+        """Let go of an engine that nobody has closed: its own __del__ comes when modules are gone already."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.shutdown()
 
     async def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, object]] = ()) -> list[int]:
         """The tokens of a prompt in the model's own chat template. Raises ItemError where that takes no tools."""
@@ -111,7 +117,7 @@ class Host:
     async def _shut(self) -> None:
         engine, self._engine = self._engine, None
         if engine is not None:
-            atexit.unregister(engine.shutdown)
+            atexit.unregister(self._end)
             with suppress(RuntimeError):  # it may be dead already
                 await asyncio.to_thread(engine.shutdown)
         guard, self._guard = self._guard, None
