@@ -77,7 +77,7 @@ class Site:
         route = await self.core.route(hops, pattern)
         route.on(Open, windows.go_on)
         for settings, step in (
-            (RerankSettings(ack_wait_s=2, batch_slots=2), Rerank),
+            (RerankSettings(ack_wait_s=30, batch_slots=2), Rerank),
             (JudgeSettings(ack_wait_s=2), Judge),
         ):
             worker = self.core.worker(settings, self.hops())
@@ -135,7 +135,7 @@ async def test_more_than_fits_ends_all_the_same(core: Core, site: Site, slip: st
     assert site.most <= PLACES
     assert len(site.seen) == len(set(site.seen))  # nobody was sent twice for want of room
     assert await core.dead() == []
-    await eventually(lambda: _empty(core))
+    await eventually(lambda: _empty(core), 60)
 
 
 async def test_a_job_in_windows_waits_for_room_too(core: Core, site: Site) -> None:
