@@ -108,9 +108,10 @@ def service(settings: type[SettingsT], build: Build[SettingsT]) -> Service[Setti
 
 def _rarely_collect() -> None:
     """What travels has no cycles, and a shard decoded is thousands of new objects: with the usual threshold the
-    collector would look through them again and again (two thirds of the time of decoding)."""
+    collector would look through them again and again (two thirds of the time of decoding). A hundred shards at work are
+    some hundred thousand."""
     gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
+    gc.set_threshold(500_000, 20, 50)
 
 
 def _replica(service: str) -> str:
