@@ -79,7 +79,7 @@ bench-fanout: setup ## N no-op items from submit to report, against Celery chord
 bench-million: setup ## A million no-op items in windows: items/s against 50,000, memory of every process on the way (N=1000000)
 	@$(BIN)/python -m loadtest.bench_million $(if $(filter command line,$(origin N)),--n $(N)) $(ARGS)
 
-bench-telemetry: setup ## What traces, metrics and logs cost, in processor time of no-op items; fails above 5 % (N=20000)
+bench-telemetry: setup ## What traces, metrics and logs cost, in processor time of no-op items; fails above 5 % (N=150000)
 	@$(BIN)/python -m loadtest.bench_telemetry $(if $(filter command line,$(origin N)),--n $(N)) $(ARGS)
 
 bench-cpu: setup ## Processor time of each process, messages and bytes of NATS, for one ask

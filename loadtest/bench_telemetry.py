@@ -1,6 +1,6 @@
 """What telemetry costs: no-op items with all of it on, beside the same with all of it off.
 
-`make bench-telemetry [N=20000]`. Two embedded stacks: one exports every span and metric over OTLP to a process that
+`make bench-telemetry [N=150000]`. Two embedded stacks: one exports every span and metric over OTLP to a process that
 throws them away, and logs JSON; the other exports nothing. Both write the audit log, which belongs to the product.
 Rounds are interleaved, after a warm-up; the ratio is that of processor time over all processes, which other work on
 the machine disturbs less than the clock; the speeds stand beside it. The last line is JSON. Ends with 1 where it costs
@@ -112,7 +112,7 @@ def show(sides: tuple[Side, Side], n: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=20_000, help="items a round (default: %(default)s)")
+    parser.add_argument("--n", type=int, default=150_000, help="items a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=6, help="of each side (default: %(default)s)")
     parser.add_argument("--most", type=float, default=0.05, help="share that it may cost (default: %(default)s)")
     given = parser.parse_args()
