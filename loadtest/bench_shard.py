@@ -6,7 +6,6 @@ a whole run (`make bench-million` prints it by process) is the bus: messages, Re
 """
 
 import argparse
-import gc
 import json
 import sys
 import time
@@ -27,6 +26,7 @@ from services.route.domain.submission import read_item
 from services.route.patterns.noop import PATTERN
 from shared.models import Catalogue, Model
 from shared.results import merge_back, shard_result, tally
+from shared.service import rarely_collect
 
 _ROUNDS = 7
 _TIMES = 40
@@ -93,8 +93,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.items < 1:
         parser.error("--items must be at least 1")
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 50)  # as services have it
+    rarely_collect()
     found = [(process, what, microseconds(call, given.items)) for process, what, call in pieces(given.items)]
     _show(found, given.items)
     print(json.dumps({"items": given.items, "us": {what: round(us, 2) for _, what, us in found}}))

@@ -4,7 +4,6 @@ What a tenant may send there is bounded by its stream, and what of it reaches a 
 that a tenant who floods its own keeps neither the cancellations of others nor the services from their work.
 """
 
-import asyncio
 import logging
 
 import msgspec
@@ -22,10 +21,10 @@ from contracts.subjects import CONTROL
 from shared.bus import Bus
 from shared.cancels import Cancels
 from shared.errors import Retryable
+from shared.joining import keep_looking
 
 log = logging.getLogger("penstock.control")
 
-_LOOK_S = 5.0
 _BITS_PER_S = 1_000_000  # of a stream: about a thousand cancellations
 _OF_ONE = control("").name
 
@@ -48,13 +47,8 @@ class Control:
                 self._heard[stream] = subscriber
 
     async def run(self) -> None:
-        """Look now and then; without accounts there is one stream, and nothing to look for."""
-        while self._bus.accounts:
-            await asyncio.sleep(_LOOK_S)
-            try:
-                await self.look()
-            except Retryable as error:
-                log.warning("looking for streams of control: %s", error)
+        """Listen to the streams of tenants that join."""
+        await keep_looking(self._bus, self.look, "streams of control")
 
     async def resume(self) -> None:
         """After a reconnect: the server may have forgotten us, so listen anew, from the last word on each job."""

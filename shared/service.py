@@ -106,7 +106,7 @@ def service(settings: type[SettingsT], build: Build[SettingsT]) -> Service[Setti
     return Service(settings, build)
 
 
-def _rarely_collect() -> None:
+def rarely_collect() -> None:
     """What travels has no cycles, and a shard decoded is thousands of new objects: with the usual threshold the
     collector would look through them again and again (two thirds of the time of decoding). A hundred shards at work are
     some hundred thousand."""
@@ -125,7 +125,7 @@ def main(described: Service[SettingsT]) -> None:
     try:
         settings, stack = described.settings.load(), StackSettings.load()
         logs.start(stack.log_level, stack.log_format, settings.service, _replica(settings.service))
-        _rarely_collect()
+        rarely_collect()
         logging.getLogger("nats").setLevel(logging.CRITICAL)  # its reconnect noise is said once, by `connect`
         logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call of a model says nothing
         _run(_serve(described, settings, stack))

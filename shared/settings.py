@@ -37,7 +37,7 @@ class StreamSizes(BaseSettings):
     jobs_gb: _Kept = None  # submissions that wait, of each tenant. Full: nothing is accepted
     work_gb: _Kept = None  # tasks that wait for services. Full: batches wait in JOBS
     groups_gb: _Kept = None  # results inside jobs, for a day. Full: the oldest go
-    documents_gb: _Kept = None  # the log of documents. Full: the oldest documents go
+    documents_gb: _Kept = None  # the log of documents. Full: nothing new is ingested
     tenant_gb: _Kept = None  # of each tenant's account: copies of its results and records, and its uploads
 
     @classmethod

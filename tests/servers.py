@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.stack.config import MAX_PAYLOAD, nats_binary, redis_binary
+from client.stack import StackInfo, down, up
+from client.stack.config import MAX_PAYLOAD, SERVICES, nats_binary, redis_binary
+from client.stack.secrets import Secrets, save
 
 _READY_S = 20.0
 
@@ -93,3 +95,14 @@ def wait_for_port(port: int) -> None:
                 return
         time.sleep(0.02)
     raise TimeoutError(f"nobody listens on port {port}")
+
+
+@contextmanager
+def bus_of_two_tenants(data: Path) -> Iterator[StackInfo]:
+    """NATS and Redis of an embedded stack, with accounts for `acme` and `evil`, and users of services that do not run
+    here."""
+    save(data, Secrets().complete(SERVICES, []))
+    try:
+        yield up(data, services={}, tenants=["acme", "evil"])
+    finally:
+        down(data)

@@ -65,8 +65,8 @@ async def generate(task: Task, step: Generate, workshop: Workshop) -> list[Item]
 @contextmanager
 def _slot(task: Task, step: Generate, workshop: Workshop) -> Iterator[None]:
     """Batches, and what was sent to this replica by name, have slots of their own; no model is no model's slot."""
-    known = {model.name: model for model in workshop.catalogue.models}
-    model = known.get(step.model or workshop.catalogue.default.name)
+    asked = step.model or workshop.catalogue.default.name
+    model = next((model for model in workshop.catalogue.models if model.name == asked), None)
     if task.lane == "batch" or step.replica or model is None:
         yield
         return

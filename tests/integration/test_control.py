@@ -8,11 +8,12 @@ import pytest
 from faststream.nats import NatsBroker
 from in_process import eventually
 from nats.aio.client import Client
+from servers import bus_of_two_tenants
 
 from client.client import Penstock
-from client.stack import StackInfo, down, up
-from client.stack.config import SERVICES, nats_url
-from client.stack.secrets import Secrets, load, save, service_user
+from client.stack import StackInfo
+from client.stack.config import nats_url
+from client.stack.secrets import load, service_user
 from contracts.accounts import control
 from shared import cancels as cancels_module
 from shared.bus import Bus
@@ -27,10 +28,8 @@ PADDING = b'{"reason": "' + b"x" * 1024 + b'"}'
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
-    data = tmp_path_factory.mktemp("control")
-    save(data, Secrets().complete(SERVICES, []))  # users of services that do not run here
-    yield up(data, services={}, tenants=["acme", "evil"])
-    down(data)
+    with bus_of_two_tenants(tmp_path_factory.mktemp("control")) as found:
+        yield found
 
 
 @pytest.fixture

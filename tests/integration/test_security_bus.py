@@ -20,14 +20,15 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
+from servers import bus_of_two_tenants
 
 from client.client import Penstock
 from client.discovery import connected
 from client.errors import Unreachable
-from client.stack import StackInfo, down, up
-from client.stack.config import SERVICES, nats_url, redis_url
+from client.stack import StackInfo
+from client.stack.config import nats_url, redis_url
 from client.stack.processes import of_stack
-from client.stack.secrets import Secrets, load, save, service_user
+from client.stack.secrets import Secrets, load, service_user
 from contracts.accounts import api
 from contracts.subjects import RESULTS
 from shared.bus import Bus
@@ -40,10 +41,8 @@ QUIET_S = 0.4
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackInfo]:
-    data = tmp_path_factory.mktemp("security")
-    save(data, Secrets().complete(SERVICES, []))  # users of services that do not run here
-    yield up(data, services={}, tenants=["acme", "evil"])
-    down(data)
+    with bus_of_two_tenants(tmp_path_factory.mktemp("security")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

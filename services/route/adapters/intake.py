@@ -1,16 +1,9 @@
 """Follows the queues of submissions: JOBS, or one of each tenant, where a tenant may join while route runs."""
 
-import asyncio
-import logging
-
 from services.route.adapters.opener import Opener
 from shared.bus import Bus
-from shared.errors import Retryable
+from shared.joining import keep_looking
 from shared.pull import Pull
-
-log = logging.getLogger("penstock.open")
-
-_LOOK_S = 5.0
 
 
 class Intake:
@@ -30,10 +23,5 @@ class Intake:
                 self._known.add(queue)
 
     async def run(self) -> None:
-        """Look now and then; without accounts there is one queue, and nothing to look for."""
-        while self._bus.accounts:
-            await asyncio.sleep(_LOOK_S)
-            try:
-                await self.look()
-            except Retryable as error:
-                log.warning("looking for queues: %s", error)
+        """Pull from the queues of tenants that join."""
+        await keep_looking(self._bus, self.look, "queues")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 from jinja2 import Template, UndefinedError
@@ -47,7 +48,13 @@ def render(item: Item, prompt: Prompt, options: Options, window: int) -> Item:
 
 def _shown(tools: Sequence[Tool]) -> int:
     """The tokens of tools in a prompt, about."""
-    return sum(count_tokens([msgspec.json.encode(tool).decode() for tool in tools]))
+    return sum(_counted(msgspec.json.encode(tool).decode()) for tool in tools)
+
+
+@lru_cache(32)
+def _counted(tool: str) -> int:
+    """All items of a job show the same tools."""
+    return count_tokens([tool])[0]
 
 
 @dataclass(frozen=True)
