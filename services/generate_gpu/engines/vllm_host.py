@@ -64,7 +64,7 @@ class Host:
                 await asyncio.wait({opening}, timeout=_LOOK_EVERY_S)
                 guard.watch()
             engine = opening.result()
-        except BaseException:
+        except BaseException:  # cancelled too: the guard ends the processes of an engine that nobody will have
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard

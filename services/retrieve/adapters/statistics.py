@@ -166,7 +166,7 @@ class Statistics:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
-            except BaseException:
+            except BaseException:  # whatever it is: a transaction left open would block every later one
                 db.execute("ROLLBACK")
                 raise
             if db.in_transaction:
