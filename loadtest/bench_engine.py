@@ -1,11 +1,11 @@
 """What Penstock costs over calling the engine directly, on a real vLLM. `make bench-engine`.
 
-The same model with the same settings, one after the other: an engine in this process (AsyncLLM, streaming), then one
-in the generate service of an embedded stack. Never both at once: on a CPU vLLM binds its threads to cores, and an
-idle engine spins on those of the other. The same prompts, as text, go to both: first one at a time, for the time to
-the first piece of text; then so many people at once, for tokens per second. On our side the clock runs from before
-the job is published until its first token, or its stored result, is back with the client. Each prompt is asked once,
-so that the prefix cache helps both alike. The last line is JSON.
+The same model with the same settings, in turns: an engine in this process (AsyncLLM, streaming), then one in the
+generate service of an embedded stack, then directly again, and so on. Never both at once: on a CPU they would take the
+cores from each other. The same prompts, as text, go to both: first one at a time with a pause after each, as a person
+has it, for the time to the first piece of text; then so many people at once without any pause, for tokens per second.
+On our side the clock runs from before the job is published until its first token, or its stored result, is back with
+the client. Each prompt is asked once in a turn, so that the prefix cache helps both alike. The last line is JSON.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from contracts.job import Options, TokenDelta
 from loadtest.prefix_work import WORDS
 from loadtest.vllm_setup import add_model_arguments, conditions, model_of, screen
 from services.generate_gpu.engines.vllm_host import Host
-from services.route.domain.prompts import load_prompts
+from services.route.domain.prompts import Prompt, load_prompts
 from services.route.domain.render import render
 from shared.errors import PenstockError
 from shared.models import Model
@@ -64,6 +64,7 @@ class Direct:
     """The engine as whoever embeds it would call it: prompt in, pieces out."""
 
     host: Host
+    prompt: Prompt
 
     async def ask(self, question: str, max_tokens: int) -> Seen:
         from vllm import SamplingParams
@@ -72,7 +73,7 @@ class Direct:
         started = time.perf_counter()
         first, tokens = 0.0, 0
         engine = await self.host.engine()
-        given: Any = {"prompt_token_ids": await self.host.prompt(messages(question, max_tokens))}
+        given: Any = {"prompt_token_ids": await self.host.prompt(self._messages(question, max_tokens))}
         how = SamplingParams(max_tokens=max_tokens, temperature=0.0, output_kind=RequestOutputKind.DELTA)
         async with aclosing(engine.generate(given, how, uuid.uuid4().hex)) as outputs:
             async for output in outputs:
@@ -80,6 +81,11 @@ class Direct:
                 tokens += len(part.token_ids)
                 first = first or (time.perf_counter() if part.text else 0.0)
         return Seen((first or time.perf_counter()) - started, tokens)
+
+    def _messages(self, question: str, max_tokens: int) -> list[Message]:
+        """The prompt that route would make of it."""
+        item = Item(n=0, input=Input(question=question))
+        return render(item, self.prompt, Options(max_tokens=max_tokens), CONTEXT).messages
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,6 @@ class OverPenstock:
         return Seen((first or time.perf_counter()) - started, done.usage.completion_tokens)
 
 
-def messages(question: str, max_tokens: int) -> list[Message]:
-    """The prompt that route would make of it."""
-    prompt = load_prompts().get("direct")
-    return render(Item(n=0, input=Input(question=question)), prompt, Options(max_tokens=max_tokens), CONTEXT).messages
-
-
 def questions(count: int, words: int, name: str) -> list[str]:
     """Each begins differently, so that none finds another's blocks."""
     return [f"{name} {n}: " + " ".join(WORDS[(n * 7 + i) % len(WORDS)] for i in range(words)) for n in range(count)]
@@ -116,20 +116,20 @@ def questions(count: int, words: int, name: str) -> list[str]:
 
 def main() -> int:
     options = arguments()
+    where = conditions(options)
     with tempfile.TemporaryDirectory(prefix="penstock-engine-") as folder:
         data = Path(folder).resolve()
         model = model_of(options, data / "model", CONTEXT, max_num_seqs=max(32, options.streams))
         os.environ["PENSTOCK_MODELS"] = str(write_catalogue(model, data))
+        directly, ours = Side(), Side()
         try:
-            directly = asyncio.run(direct_side(options, model))
-            with screen.status("starting NATS, Redis, route and generate with its engine"):
-                stack = up(data / "stack", READY_S, {name: SERVICES[name] for name in ("route", "generate")})
-            return say(options, directly, asyncio.run(our_side(options, stack.nats_url)))
+            for turn in range(1, options.turns + 1):
+                asyncio.run(direct_side(options, model, directly, turn))
+                over_penstock(options, ours, turn, data / f"stack-{turn}")
         except PenstockError as error:
             print(f"bench-engine: {error}", file=sys.stderr)
             return 1
-        finally:
-            down(data / "stack")
+    return say(options, where, directly, ours)
 
 
 def write_catalogue(model: Model, folder: Path) -> Path:
@@ -137,32 +137,6 @@ def write_catalogue(model: Model, folder: Path) -> Path:
     file = folder / "models.yaml"
     file.write_text(yaml.safe_dump({"models": [model.model_dump(exclude_defaults=True)]}), encoding="utf-8")
     return file
-
-
-async def direct_side(options: argparse.Namespace, model: Model) -> "Side":
-    host = Host([model])
-    try:
-        return await measured(options, Direct(host).ask, "directly")
-    finally:
-        await host.close()
-
-
-async def our_side(options: argparse.Namespace, nats_url: str) -> "Side":
-    async with await Penstock.connect(nats_url) as penstock:
-        return await measured(options, OverPenstock(penstock).ask, "over Penstock")
-
-
-async def measured(options: argparse.Namespace, ask: Ask, name: str) -> "Side":
-    """The same questions in the same order for both sides."""
-    for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
-        await ask(question, FIRST_TOKENS)
-    alone = track(questions(options.asks, options.words, "one"), f"{name}, one at a time", console=screen)
-    firsts = [(await ask(question, FIRST_TOKENS)).first_s * 1000 for question in alone]
-    rounds = []
-    for number in track(range(options.rounds), f"{name}, {options.streams} at once", console=screen):
-        asked = questions(options.streams * options.each, options.words, f"round {number}")
-        rounds.append(await one_round(asked, ask, options))
-    return Side(firsts, rounds)
 
 
 @dataclass(frozen=True)
@@ -177,8 +151,42 @@ class Round:
 class Side:
     """What was seen directly, or over Penstock: milliseconds to the first text one at a time, and the rounds."""
 
-    firsts: list[float]
-    rounds: list[Round]
+    firsts: list[float] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+
+
+async def direct_side(options: argparse.Namespace, model: Model, seen: Side, turn: int) -> None:
+    host = Host([model])
+    try:
+        await measure(options, Direct(host, load_prompts().get("direct")).ask, seen, f"{turn}: directly")
+    finally:
+        await host.close()
+
+
+def over_penstock(options: argparse.Namespace, seen: Side, turn: int, folder: Path) -> None:
+    try:
+        with screen.status("starting NATS, Redis, route and generate with its engine"):
+            stack = up(folder, READY_S, {name: SERVICES[name] for name in ("route", "generate")})
+        asyncio.run(our_side(options, stack.nats_url, seen, turn))
+    finally:
+        down(folder)
+
+
+async def our_side(options: argparse.Namespace, nats_url: str, seen: Side, turn: int) -> None:
+    async with await Penstock.connect(nats_url) as penstock:
+        await measure(options, OverPenstock(penstock).ask, seen, f"{turn}: over Penstock")
+
+
+async def measure(options: argparse.Namespace, ask: Ask, seen: Side, name: str) -> None:
+    """The same questions in the same order for both sides."""
+    for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
+        await ask(question, FIRST_TOKENS)
+    for question in track(questions(options.asks, options.words, "one"), f"{name}, one at a time", console=screen):
+        await asyncio.sleep(options.pause)
+        seen.firsts.append((await ask(question, FIRST_TOKENS)).first_s * 1000)
+    for number in track(range(options.rounds), f"{name}, {options.streams} at once", console=screen):
+        asked = questions(options.streams * options.each, options.words, f"round {number}")
+        seen.rounds.append(await one_round(asked, ask, options))
 
 
 async def one_round(asked: Sequence[str], side: Ask, options: argparse.Namespace) -> Round:
@@ -196,7 +204,7 @@ async def one_round(asked: Sequence[str], side: Ask, options: argparse.Namespace
     return Round(sum(one.tokens for one in seen) / took, statistics.median(one.first_s for one in seen) * 1000)
 
 
-def say(options: argparse.Namespace, *sides: Side) -> int:
+def say(options: argparse.Namespace, where: dict[str, object], *sides: Side) -> int:
     """The table, the JSON line, and 1 where a goal is missed."""
     p50 = [statistics.median(side.firsts) for side in sides]
     speed = [statistics.median(one.tokens_per_s for one in side.rounds) for side in sides]
@@ -211,15 +219,15 @@ def say(options: argparse.Namespace, *sides: Side) -> int:
     )
     table.add_row(f"TTFT p50, {options.streams} at once, ms", f"{crowd[0]:.0f}", f"{crowd[1]:.0f}", "")
     screen.print(table)
-    where = conditions(options)
     if not where["gpu"]:
         screen.print(
             "No GPU: engine, services and client share the same cores, so what they cost comes off the engine."
         )
     reached = p50[1] - p50[0] <= GOAL_MS and speed[1] / speed[0] >= GOAL_SHARE
     sys.stdout.write(json.dumps({
-        "bench": "engine", **where, "asks": options.asks, "streams": options.streams, "rounds": options.rounds,
-        "max_tokens": options.max_tokens, "direct_ttft_p50_ms": round(p50[0], 2), "ttft_p50_ms": round(p50[1], 2),
+        "bench": "engine", **where, "turns": options.turns, "asks": options.asks, "pause_s": options.pause,
+        "streams": options.streams, "rounds": options.rounds, "max_tokens": options.max_tokens,
+        "direct_ttft_p50_ms": round(p50[0], 2), "ttft_p50_ms": round(p50[1], 2),
         "ttft_overhead_p50_ms": round(p50[1] - p50[0], 2), "direct_tokens_per_s": round(speed[0], 1),
         "tokens_per_s": round(speed[1], 1), "tokens_per_s_share": round(speed[1] / speed[0], 4),
         "direct_crowd_ttft_p50_ms": round(crowd[0], 1), "crowd_ttft_p50_ms": round(crowd[1], 1), "reached": reached,
@@ -229,10 +237,12 @@ def say(options: argparse.Namespace, *sides: Side) -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--asks", type=int, default=60, help="questions one at a time (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=2, help="of both sides (default: %(default)s)")
+    parser.add_argument("--asks", type=int, default=40, help="questions one at a time in a turn (default: %(default)s)")
+    parser.add_argument("--pause", type=float, default=0.1, help="seconds before each of them (default: %(default)s)")
     parser.add_argument("--streams", type=int, default=16, help="people at once (default: %(default)s)")
     parser.add_argument("--each", type=int, default=4, help="questions of each in a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of each side (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="of a side in a turn (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=48, help="of an answer in a round (default: %(default)s)")
     parser.add_argument("--words", type=int, default=120, help="of a question (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit code 1 where a goal is missed")

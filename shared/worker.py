@@ -129,17 +129,17 @@ class Worker:
             case Expire(group):
                 await self.hops.expire(group, trace_headers())
             case _:
-                await self._walk(task, delivery)
+                await self.walk(task, delivery)
         await delivery.done()
 
     async def _join(self, group: str, delivery: Delivery) -> None:
         """Publish the continuation, then unpark: a join that finds nothing parked has been done before."""
         parent = await self.hops.join(group)
         if parent is not None:
-            await self._walk(parent, delivery)
+            await self.walk(parent, delivery)
             await self.hops.joined(group)
 
-    async def _walk(self, task: Task, delivery: Delivery) -> None:
+    async def walk(self, task: Task, delivery: Delivery) -> None:
         """Take the steps that belong to this service, one after the other, then pass the task on."""
         while task.steps and task.steps[0].service == self.service:
             task = self._drop_late(task)

@@ -36,7 +36,7 @@ async def build(runtime: Runtime[RouteSettings]) -> AsyncIterator[None]:
     prompts, catalogue = load_prompts(settings.prompts or FOLDER), load_catalogue(runtime.stack.models)
     patterns = keeping(load_patterns(experts_of(catalogue)), prompts, catalogue)
     paces, windows = Paces(runtime.redis), Windows(runtime.hops, patterns, settings)
-    opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker.audit, paces, windows)
+    opener = Opener(runtime.hops, patterns, prompts, catalogue, settings, runtime.worker, paces, windows)
     reports = Reports(runtime.hops, runtime.cancels, paces, runtime.telemetry)
     intake = Intake(runtime.bus, opener, runtime.pulls)
     # who waits for a reply is told at once that the queue is full

@@ -1,7 +1,7 @@
 """Opening jobs: ids, lanes, deadlines, refusals, repetitions; and asks with their replies."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -14,7 +14,7 @@ from nats.micro.service import ServiceConfig
 from contracts import subjects
 from contracts.item import Answer, Item
 from contracts.job import ItemResult, JobOpened, JobReport
-from contracts.steps import AnyStep, Generate
+from contracts.steps import AnyStep, Generate, Render
 from contracts.subjects import CLAIM, JOBS, MSG_ID, REPLY, RESULTS, WORK
 from contracts.task import Task
 from services.route.adapters.asks import Asks
@@ -28,7 +28,7 @@ from services.route.domain.prompts import load_prompts
 from services.route.domain.submission import Submission
 from shared import delivery as delivery_module
 from shared.bus import Bus
-from shared.errors import Retryable
+from shared.errors import Poison, Retryable
 from shared.groups import Count, Groups
 from shared.hops import Hops
 from shared.models import load_catalogue
@@ -49,15 +49,17 @@ class Desk:
 
     core: Core
     pull: Pull | None = None
+    render: Callable[[Task, Render], Awaitable[list[Item]]] = lambda task, step: passes(task)
 
     def opener(self, hops: Hops | None = None) -> Opener:
         broken = Pattern("broken", "fails by a fault of ours", explode, nothing_needed)
         patterns = Patterns({**load_patterns().by_name, "broken": broken})
-        audit = self.core.worker(SETTINGS).audit
+        worker = self.core.worker(SETTINGS)
+        worker.on(Render, self.render)
         hops = hops or self.core.hops
         windows = Windows(hops, patterns, SETTINGS)
         catalogue, paces = load_catalogue(None), Paces(self.core.redis)
-        return Opener(hops, patterns, load_prompts(), catalogue, SETTINGS, audit, paces, windows)
+        return Opener(hops, patterns, load_prompts(), catalogue, SETTINGS, worker, paces, windows)
 
     async def start(self, hops: Hops | None = None) -> None:
         self.pull = await self.opener(hops).pull()
@@ -82,6 +84,13 @@ class Desk:
         found = await self.core.messages(WORK.name, "work.generate.noop.*")
         return sorted((msgspec.msgpack.decode(data, type=Task) for data in found), key=lambda task: task.index)
 
+    async def only_task(self) -> Task:
+        """The one that the opening of a job has left in WORK."""
+        await eventually(lambda: _no_submissions(self))
+        places = ("work.*.*", "work.generate.*.*")
+        (data,) = [data for place in places for data in await self.core.messages(WORK.name, place)]
+        return msgspec.msgpack.decode(data, type=Task)
+
     async def work(self) -> None:
         """Somebody answers, and route gathers."""
 
@@ -92,6 +101,10 @@ class Desk:
         worker.on(Generate, answer)
         await worker.start()
         await self.core.route()
+
+
+async def passes(task: Task) -> list[Item]:
+    return task.items
 
 
 @pytest.fixture
@@ -177,6 +190,32 @@ async def test_a_refused_id_can_be_used_again_and_the_last_refusal_counts(desk: 
 
     await eventually(is_done)
     assert len(await desk.core.messages(RESULTS.name, subjects.result(desk.core.tenant, "mine", "done"))) == 1
+
+
+async def test_the_prompt_of_one_who_waits_is_rendered_while_the_job_is_opened(desk: Desk) -> None:
+    await desk.start()
+    await desk.submit(ITEM, "direct")
+    task = await desk.only_task()
+    assert (type(task.steps[0]), task.hop, task.index) == (Generate, 1, 0)
+
+
+async def test_the_prompts_of_a_batch_are_left_to_workers(desk: Desk) -> None:
+    await desk.start()
+    await desk.submit(b'{"lane":"batch","items":[{"question":"a"}]}', "direct")
+    task = await desk.only_task()
+    assert (type(task.steps[0]), task.hop) == (Render, 0)
+
+
+@pytest.mark.parametrize("error", [Poison("no such prompt"), RuntimeError("a fault of ours")])
+async def test_a_prompt_that_cannot_be_rendered_at_once_is_left_to_a_worker(desk: Desk, error: Exception) -> None:
+    async def fail(task: Task, step: Render) -> list[Item]:
+        raise error
+
+    desk.render = fail
+    await desk.start()
+    await desk.submit(ITEM, "direct")
+    task = await desk.only_task()
+    assert (type(task.steps[0]), task.hop) == (Render, 0)
 
 
 async def test_a_job_that_was_opened_by_half_is_opened_once(desk: Desk) -> None:

@@ -84,7 +84,7 @@ class Site:
             worker.on(step, self.passes)
             await worker.start()
         opener = Opener(
-            hops, patterns, load_prompts(), load_catalogue(None), SETTINGS, route.audit, Paces(self.core.redis), windows
+            hops, patterns, load_prompts(), load_catalogue(None), SETTINGS, route, Paces(self.core.redis), windows
         )
         self._pulls.append(await opener.pull())
 

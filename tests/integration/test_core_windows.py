@@ -57,7 +57,7 @@ class Site:
         worker.on(Generate, self._answer)
         await worker.start()
         opener = Opener(
-            hops, patterns, load_prompts(), load_catalogue(None), SETTINGS, route.audit, Paces(self.core.redis), windows
+            hops, patterns, load_prompts(), load_catalogue(None), SETTINGS, route, Paces(self.core.redis), windows
         )
         self._pull = await opener.pull()
 

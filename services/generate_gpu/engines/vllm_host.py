@@ -59,17 +59,18 @@ class Host:
         """The engine once it is open, its processes watched over from when they come: that takes a while, too."""
         guard = Guard()
         try:
-            opening = asyncio.create_task(asyncio.to_thread(self._opened))
+            opened: list[AsyncLLM] = []  # not the thread's result: frames and futures would keep an engine for ever
+            opening = asyncio.create_task(asyncio.to_thread(self._open, opened))
             while not opening.done():
                 await asyncio.wait({opening}, timeout=_LOOK_EVERY_S)
                 guard.watch()
-            engine = opening.result()
+            opening.result()
         except BaseException:  # cancelled too: the guard ends the processes of an engine that nobody will have
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard
         atexit.register(self._end)
-        return engine
+        return opened.pop()
 
     def _end(self) -> None:
         """Let go of an engine that nobody has closed: its own __del__ comes when modules are gone already."""
@@ -88,12 +89,13 @@ class Host:
             await self._shut()
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
 
-    def _opened(self) -> "AsyncLLM":
+    def _open(self, opened: "list[AsyncLLM]") -> None:
+        """Adds the engine to the list. Raises SettingsError, or Retryable where it does not start."""
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()))
+            opened.append(AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments())))
         except ValueError as error:
             reason = " ".join(str(error).split())[:_SHOWN]
             raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {reason}") from None

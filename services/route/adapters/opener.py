@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 from nats.aio.msg import Msg
@@ -13,6 +14,7 @@ from nats.js.errors import NotFoundError
 from contracts.item import Failure
 from contracts.job import ItemResult, Job, JobReport
 from contracts.subjects import CLAIM, JOBS, MSG_ID, REPLY
+from contracts.task import Task
 from services.route.adapters.lines import Lines
 from services.route.adapters.paces import Paces
 from services.route.adapters.records import Records
@@ -32,7 +34,6 @@ from services.route.domain.submission import (
     read_job,
     with_stream,
 )
-from shared.audit import Audit
 from shared.bus import headers_of
 from shared.delivery import Delivery
 from shared.errors import Poison, Rejected, Retryable
@@ -40,6 +41,7 @@ from shared.hops import Hops, reply
 from shared.models import Catalogue
 from shared.pull import Pull, pulling
 from shared.uploads import Uploads
+from shared.worker import Worker
 
 log = logging.getLogger("penstock.open")
 
@@ -65,7 +67,7 @@ class Opener:
     prompts: Prompts
     catalogue: Catalogue
     settings: RouteSettings
-    audit: Audit
+    worker: Worker
     paces: Paces
     windows: Windows
 
@@ -83,7 +85,7 @@ class Opener:
     async def handle(self, message: Msg) -> None:
         """Open one submission and settle its message."""
         delivery = Delivery.of(message)
-        with self.audit.telemetry.hop(message.subject, message.headers, delivery.attempt):
+        with self.worker.telemetry.hop(message.subject, message.headers, delivery.attempt):
             async with delivery.heartbeat(self.settings.ack_wait_s / 3):
                 try:
                     await self._open(message, delivery)
@@ -125,9 +127,9 @@ class Opener:
             return
         await self.hops.room.check(plan.opening.parked.task.lane)
         if await self._claim(submission, plan.opening):
-            malformed = await self._publish(plan)
+            malformed = await self._publish(plan, delivery)
             parked = plan.opening.parked
-            await self.audit.opened(parked.task, delivery, parked.items, malformed, began)
+            await self.worker.audit.opened(parked.task, delivery, parked.items, malformed, began)
 
     async def _plan(self, submission: Submission) -> _Plan:
         pattern = self.patterns.get(submission.pattern)
@@ -176,10 +178,16 @@ class Opener:
             return False
         return not ended
 
-    async def _publish(self, plan: _Plan) -> int:
+    async def _publish(self, plan: _Plan, delivery: Delivery) -> int:
         if plan.job.items_claim:
             return await self.windows.first(plan.opening, plan.job.items_claim)
+        if plan.opening.prompt_first:
+            return await self.windows.only(plan.opening, plan.job.items, partial(self._at_once, delivery))
         return await self.windows.whole(plan.opening, plan.job.items)
+
+    async def _at_once(self, delivery: Delivery, task: Task) -> None:
+        """Take the task's first steps here: a person waits, and a message to ourselves takes a while."""
+        await self.worker.walk(task, replace(delivery, published_at=time.time()))
 
     async def _reject(self, submission: Submission, name: str, reason: str) -> None:
         """Say why under the job's id (where that is another job's, under the sequence), and to whoever asked."""

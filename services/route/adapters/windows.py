@@ -4,7 +4,8 @@ A window is published, then the cursor is moved, then Redis learns the next mark
 shard that is published twice is the same shard, and only the mark that the cursor names moves it on.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from contracts.item import Failure
@@ -14,13 +15,15 @@ from services.route.adapters.lines import Lines, Place
 from services.route.config import RouteSettings
 from services.route.domain.patterns import Patterns
 from services.route.domain.submission import Opening, RawItem
-from shared.errors import Poison
+from shared.errors import PenstockError, Poison
 from shared.gather import lost_child
-from shared.hops import Hops
+from shared.hops import Hops, depth_of
 from shared.outcome import Finished, Outcome
 from shared.recount import window_key
 from shared.telemetry import trace_headers
 from shared.uploads import Uploads
+
+log = logging.getLogger("penstock.open")
 
 _AT_ONCE = 16  # shards that are decoded and published together: what a window takes of memory
 
@@ -40,6 +43,27 @@ class Windows:
         tasks = [opening.shard(index, raw[index * size :][:size]) for index in range(opening.parked.size)]
         await self.hops.add(opening.group, tasks[out:], trace_headers())
         return sum(not item.alive for task in tasks for item in task.items)
+
+    async def only(self, opening: Opening, raw: Sequence[RawItem], begin: Callable[[Task], Awaitable[None]]) -> int:
+        """Have `begin` take the one shard of a job; returns how many items are malformed. Where `begin` cannot, the
+        shard is published like any other, and a worker's rules say what becomes of it."""
+        await self.hops.open_group(opening.group, opening.parked)
+        task = opening.shard(0, raw)
+        if not await self._begun(task, begin):
+            await self.hops.add(opening.group, [task], trace_headers())
+        return sum(not item.alive for item in task.items)
+
+    async def _begun(self, task: Task, begin: Callable[[Task], Awaitable[None]]) -> bool:
+        try:
+            async with self.hops.room.places(task.lane, depth_of(task.group), 1):
+                await begin(task)
+        except PenstockError as error:
+            log.info("%s is published, as its first step cannot be taken at once: %s", task.id, error)
+            return False
+        except Exception:  # a fault of ours: a worker settles it, with its attempts and its dead letters
+            log.exception("%s is published, as its first step failed while its job was opened", task.id)
+            return False
+        return True
 
     async def first(self, opening: Opening, claim: str) -> int:
         """Publish the first window of a job whose items lie in the object store; returns how many of it are

@@ -8,7 +8,7 @@ import msgspec
 from contracts import subjects
 from contracts.item import Failure, Input, Item
 from contracts.job import Job, JobOpened, Lane, Options
-from contracts.steps import AnyStep, Report
+from contracts.steps import AnyStep, Render, Report
 from contracts.subjects import TOKEN
 from contracts.task import Parked, Task
 from services.route.domain.pattern import Pattern
@@ -63,6 +63,12 @@ class Opening:
     @property
     def group(self) -> str:
         return self.parked.task.group
+
+    @property
+    def prompt_first(self) -> bool:
+        """Whether a person waits, and the work of all items begins with their prompt."""
+        task = self.parked.task
+        return self.parked.size == 1 and task.lane == "interactive" and isinstance(self.slip[0], Render)
 
     def opened(self, sequence: int) -> JobOpened:
         """The record that claims the job's id for the submission at this sequence."""
