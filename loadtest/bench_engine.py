@@ -26,6 +26,8 @@ from typing import Any
 import yaml
 from rich.progress import track
 from rich.table import Table
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
 
 from client.client import Penstock
 from client.stack.config import SERVICES
@@ -67,9 +69,6 @@ class Direct:
     prompt: Prompt
 
     async def ask(self, question: str, max_tokens: int) -> Seen:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         started = time.perf_counter()
         first, tokens = 0.0, 0
         engine = await self.host.engine()
