@@ -81,7 +81,7 @@ def limited(runtime: Runtime[GenerateSettings], catalogue: Catalogue) -> Limited
 def register(runtime: Runtime[GenerateSettings], engines: Mapping[str, Keeping], load: Load) -> None:
     """Let route send prompts to this replica by name: these models keep prefixes in this process."""
     name = uuid.uuid4().hex[:8]
-    place = Register(runtime.worker, name, list(engines), runtime.settings.prefix_slots, load)
+    place = Register(runtime.worker, name, engines, runtime.settings.prefix_slots, load)
     warming = Warming(runtime.bus.nc, name, engines, load)
 
     async def begin(_: MicroService) -> None:

@@ -42,6 +42,10 @@ class Keeper:
 
     may: asyncio.Event = field(default_factory=asyncio.Event)
     requests: list[CompletionRequest] = field(default_factory=list)
+    alive: bool = True
+
+    def ready(self) -> bool:
+        return self.alive
 
     async def warm(self, request: CompletionRequest) -> None:
         await self.may.wait()
@@ -49,7 +53,14 @@ class Keeper:
 
 
 async def replica(
-    core: Core, name: str, taken: list[str], *, slots: int = 4, hang: bool = False, load: Load | None = None
+    core: Core,
+    name: str,
+    taken: list[str],
+    *,
+    slots: int = 4,
+    hang: bool = False,
+    load: Load | None = None,
+    engine: Keeper | None = None,
 ) -> Register:
     """A generate service of one model; it notes what it takes as <name>:<task>."""
 
@@ -62,7 +73,7 @@ async def replica(
     worker = core.worker(GenerateSettings(ack_wait_s=30))
     worker.on(Generate, take)
     await worker.start()
-    register = Register(worker, name, [MODEL], slots, load or Load())
+    register = Register(worker, name, {MODEL: engine or Keeper()}, slots, load or Load())
     await register.open()
     return register
 
@@ -203,3 +214,17 @@ def test_load_counts_calls_and_keeps_the_newest_prefixes() -> None:
             pass
     assert load.prefixes[:2] == ["1999", "1998"]
     assert len(load.prefixes) == 64
+
+
+async def test_a_replica_whose_engine_has_died_gets_no_work_until_it_is_back(core: Core, replicas: Replicas) -> None:
+    engine, load, taken = Keeper(), Load(), list[str]()
+    load.holds(KEY.key)
+    register = await replica(core, "one", taken, load=load, engine=engine)
+    await until(lambda: replicas.choose(KEY) == "one")
+    engine.alive = False
+    await until(lambda: replicas.choose(KEY) == "")
+    assert not load.known(KEY.key)  # a cache dies with its engine
+    engine.alive = True
+    await until(lambda: replicas.choose(KEY) == "one")
+    assert replicas.held(MODEL) == {"one": frozenset()}
+    await register.close()

@@ -32,6 +32,9 @@ class Kept:
     error: ItemError | None = None
     requests: list[CompletionRequest] = field(default_factory=list)
 
+    def ready(self) -> bool:
+        return True
+
     async def warm(self, request: CompletionRequest) -> None:
         self.requests.append(request)
         if self.error is not None:
@@ -67,7 +70,10 @@ async def replica(core: Core, name: str, engine: Kept) -> Replica:
     load = Load()
     load.holds("old")
     found = Replica(
-        load, engine, Register(worker, name, ["house"], 4, load), Warming(core.bus.nc, name, {"house": engine}, load)
+        load,
+        engine,
+        Register(worker, name, {"house": engine}, 4, load),
+        Warming(core.bus.nc, name, {"house": engine}, load),
     )
     await found.warming.open()
     await found.register.open()

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("models")
     write(place / "tiny")
     for seed, name in enumerate(("first", "second"), start=1):
-        write_adapter(place / name, seed=seed)
+        write_adapter(place / name, seed=seed, rank=16 * seed)  # an engine has room for 16 unless it is told
     return place
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from contracts.item import Completion, Message
 from services.generate_gpu.app import open_vllm
-from services.generate_gpu.domain.completion import CompletionRequest, Engine
+from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine
 from services.generate_gpu.domain.salt import salt
 from services.generate_gpu.engines.vllm import Vllm
 from shared.errors import ItemError, Retryable
@@ -203,6 +203,12 @@ async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Mod
         _kill_core(engine)
         with pytest.raises(Retryable, match="the engine of the model 'plain' has died"):
             await call
+        assert isinstance(engine, Vllm)
+        with pytest.raises(Away, match="has died; it is started again"):
+            await one(engine, asked())
+        async with asyncio.timeout(120):
+            while not engine.ready():  # noqa: ASYNC110 - a new engine takes seconds
+                await asyncio.sleep(0.1)
         assert (await one(engine, asked())).usage.cached_tokens == 0
     finally:
         await engine.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,6 +12,7 @@ from contracts import subjects
 from contracts.events import Replica
 from contracts.job import LANES
 from contracts.subjects import WORK
+from services.generate_gpu.domain.completion import Keeping
 from services.generate_gpu.domain.load import Load
 from shared.worker import Worker
 
@@ -27,7 +28,7 @@ class Register:
 
     worker: Worker
     name: str  # a new one for each process: its cache is empty, so nothing is owed to an earlier name
-    models: Sequence[str]
+    engines: Mapping[str, Keeping]  # by the model's name
     slots: int
     load: Load
     _saying: asyncio.Task[None] | None = field(default=None)
@@ -47,8 +48,7 @@ class Register:
         """Gone: nothing new is sent here, and what waits goes to others."""
         if self._saying is not None:
             self._saying.cancel()
-        gone = {"KV-Operation": "DEL"}
-        await self.worker.bus.nc.publish(subjects.replica(self.name), b"", headers=gone)
+        await self._gone()
 
     async def _say_so(self) -> None:
         while True:
@@ -59,8 +59,18 @@ class Register:
                 log.debug("nobody hears that %s is alive: %s", self.name, error)
 
     async def _say(self) -> None:
-        about = Replica(self.name, list(self.models), self.load.running, self.slots, self.load.prefixes)
+        """Who has no engine is not there: it would fail at once, and look idle to whoever chooses."""
+        models = [model for model, engine in self.engines.items() if engine.ready()]
+        if len(models) < len(self.engines):
+            self.load.forget()
+        if not models:
+            await self._gone()
+            return
+        about = Replica(self.name, models, self.load.running, self.slots, self.load.prefixes)
         await self.worker.bus.nc.publish(subjects.replica(self.name), msgspec.json.encode(about))
+
+    async def _gone(self) -> None:
+        await self.worker.bus.nc.publish(subjects.replica(self.name), b"", headers={"KV-Operation": "DEL"})
 
     def _durable(self, lane: str) -> str:
         return f"generate-{self.name}-{lane}"

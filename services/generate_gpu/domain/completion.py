@@ -9,6 +9,7 @@ from contracts.job import Lane
 from contracts.steps import Generate
 from services.generate_gpu.domain.refusal import REFUSAL
 from services.generate_gpu.domain.salt import salt
+from shared.errors import Retryable
 
 
 class OnDelta(Protocol):
@@ -41,6 +42,15 @@ class CompletionRequest(Struct, frozen=True):
     def forces_call(self) -> bool:
         """Whether the model has to call a tool."""
         return self.tool_choice not in ("", "auto", "none")
+
+
+class Away(Retryable):
+    """The engine is known to be away, and comes back by itself: another rung may answer meanwhile. Where none does, the
+    item waits `after` seconds, which is no attempt."""
+
+    def __init__(self, reason: str, *, after: float) -> None:
+        super().__init__(reason, after=after)
+        self.after: float = after
 
 
 class Engine(Protocol):
@@ -78,6 +88,9 @@ class Keeping(Protocol):
 
     async def warm(self, request: CompletionRequest) -> None:
         """Compute the messages, so that prompts that begin with them find that done. Raises as `complete` does."""
+
+    def ready(self) -> bool:
+        """Whether it takes calls. One that has died begins to be started again, and has lost all that it kept."""
 
 
 def request_for(item: Item, step: Generate, lane: Lane, tenant: str = "", *, final: bool = True) -> CompletionRequest:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from contracts.item import Completion, Rung, Usage
 from services.generate_gpu.domain.breaker import Breakers, Open, Permit, Told
-from services.generate_gpu.domain.completion import CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnDelta
 from shared.errors import ItemError, Later, Retryable, Unusable
 from shared.models import Model
 
@@ -193,6 +193,8 @@ def _wait_or_go_down(fell: _Fell, due: Due, last_try: bool) -> None:
     if isinstance(fell.error, ItemError):
         return
     left = due.left(fell.open.down_s if fell.open else 0.0)
+    if left > 0 and isinstance(fell.error, Away):
+        raise Later(str(fell.error), after=min(fell.error.after, left))
     if left > 0 and fell.open:
         raise Later(f"waits for the model {fell.model!r}: {fell.open.why}", after=min(fell.open.for_s, left))
     if left > 0 and not last_try:
@@ -205,10 +207,14 @@ def _away(model: Model, found: Open) -> Retryable:
 
 
 def _nobody(fallen: Sequence[_Fell]) -> Retryable | ItemError:
-    """The error of a ladder without a rung left."""
+    """The error of a ladder without a rung left. What comes back by itself is waited for."""
+    reason = str(fallen[0])
+    if len(fallen) > 1:
+        reason = f"no model of {', '.join(fell.model for fell in fallen)} answers: {_reasons(fallen)}"
+    if away := [fell.error.after for fell in fallen if isinstance(fell.error, Away)]:
+        return Later(reason, after=min(away))
     if len(fallen) == 1:
         return fallen[0].error
-    reason = f"no model of {', '.join(fell.model for fell in fallen)} answers: {_reasons(fallen)}"
     if any(isinstance(fell.error, Retryable) for fell in fallen):
         return Retryable(reason)
     return ItemError("upstream", reason)

@@ -30,6 +30,10 @@ class Load:
         if len(self._prefixes) > _KEPT:
             self._prefixes.popitem(last=False)
 
+    def forget(self) -> None:
+        """An engine has died, and all that it kept is gone with it."""
+        self._prefixes.clear()
+
     @contextmanager
     def of(self, calls: int, prefix: str) -> Iterator[None]:
         """Around so many calls with the prefix of this key; an empty one is not remembered."""

@@ -7,7 +7,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,12 @@ from msgspec.structs import replace
 from contracts.item import Completion, Tool, ToolCall, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
 from services.generate_gpu.domain.tools import as_openai
+from services.generate_gpu.engines.vllm_adapters import fingerprint
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
 from services.generate_gpu.engines.vllm_host import Host
 from services.generate_gpu.engines.vllm_tools import Reader, forced, forced_reader, reader, untouched
 from shared.errors import ItemError, Retryable
 from shared.models import Model
-from shared.settings import SettingsError
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -73,7 +72,11 @@ class Vllm:
 
     async def start(self) -> None:
         """Open the engine now, rather than for the first who asks."""
-        await self._host.engine()
+        await self._host.start()
+
+    def ready(self) -> bool:
+        """See `Keeping`."""
+        return self._host.ready()
 
     async def tokens(self, request: CompletionRequest) -> list[int]:
         """The prompt's tokens."""
@@ -182,16 +185,3 @@ def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) ->
 def _offered(request: CompletionRequest) -> list[Tool]:
     """The tools that the model is shown: it calls none that it does not know."""
     return [] if request.tool_choice == "none" else request.tools
-
-
-def fingerprint(folder: Path) -> str:
-    """The hash of an adapter's weights and of what they are for; raises SettingsError where it cannot be read."""
-    digest = blake2b(digest_size=6)
-    try:
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            with (folder / name).open("rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-    except OSError as error:
-        raise SettingsError(f"models.yaml: adapter {folder}: {error.strerror}: {Path(error.filename).name}") from None
-    return digest.hexdigest()

@@ -17,6 +17,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._watched: set[psutil.Process] = set()
+        self._before = set(psutil.Process().children(recursive=True))
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, start_new_session=True, text=True
         )
@@ -32,6 +33,13 @@ class Guard:
                 if __name__ not in child.cmdline():
                     self._list.write(f"{child.pid} {child.create_time()}\n")
         self._list.flush()
+
+    def kill(self) -> None:
+        """End those that have come since this guard is there."""
+        for child in self._watched - self._before:
+            with suppress(psutil.Error):
+                if __name__ not in child.cmdline():
+                    child.kill()
 
     def close(self) -> None:
         """Watch no more: the engine has been shut down, and another one may have processes here too."""

@@ -9,9 +9,12 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contracts.item import Message
+from services.generate_gpu.domain.completion import Away
+from services.generate_gpu.engines.vllm_adapters import room_for
 from services.generate_gpu.engines.vllm_guard import Guard
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
 from services.generate_gpu.engines.vllm_tools import check_parsers
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("penstock.generate.vllm")
 
 _LOOK_EVERY_S = 0.5
+_AGAIN_S = 2.0  # after which an item looks whether the engine is back
+_PAUSE_S = 5.0  # between two tries to open it
 _SHOWN = 300
 _LESS = "the log above says why; where memory is short, lower context, max_num_seqs or gpu_memory_utilization"
 
@@ -37,7 +42,10 @@ class Host:
         self._models = models
         self._engine: AsyncLLM | None = None
         self._guard: Guard | None = None
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
+        self._once = False  # it has been open
+        self._not_before = 0.0  # seconds of the loop's clock: an engine that does not start is not tried all the time
+        self._closed = False
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # a tokenizer serves one at a time
 
     @property
@@ -45,27 +53,64 @@ class Host:
         """Tokens that prompt and answer may have together."""
         return max(model.context for model in self._models)
 
+    async def start(self) -> "AsyncLLM":
+        """The engine, opened where it is not. Raises Retryable where it does not start.
+
+        It is opened once for all who wait for it, and for nobody in particular: one who gives up does not end it.
+        """
+        if not self.ready():
+            await asyncio.shield(self._begun())
+        assert self._engine is not None, "it has just been opened"
+        return self._engine
+
     async def engine(self) -> "AsyncLLM":
-        """The running engine. Raises Retryable where it does not start."""
-        async with self._opening:
-            if self._engine is not None and self._engine.errored:
-                log.error("the engine of %s has died; starting another", self.id)
-                await self._shut()
-            if self._engine is None:
-                self._engine = await self._guarded()
-            return self._engine
+        """The engine, opened at the first call. Raises Retryable where it does not start, and Away at once where it
+        had died: another model may answer meanwhile."""
+        if self._once and not self.ready():
+            raise Away(f"the engine of {self.id} has died; it is started again", after=_AGAIN_S)
+        return await self.start()
+
+    def ready(self) -> bool:
+        """Whether there is an engine that lives. One that has died begins to be opened again."""
+        if self._engine is not None and not self._engine.errored:
+            return True
+        if self._once and not self._closed and asyncio.get_running_loop().time() >= self._not_before:
+            self._begun()
+        return False
+
+    def _begun(self) -> asyncio.Task[None]:
+        """The task that opens the engine; there is one at a time."""
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open_anew())
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # waited for or not
+        return self._opening
+
+    async def _open_anew(self) -> None:
+        if self._engine is not None:
+            log.error("the engine of %s has died; starting another", self.id)
+            await self._shut()
+        try:
+            self._engine = await self._guarded()
+        except Retryable as error:
+            self._not_before = asyncio.get_running_loop().time() + _PAUSE_S
+            log.warning("%s", error)
+            raise
+        self._once = True
 
     async def _guarded(self) -> "AsyncLLM":
         """The engine once it is open, its processes watched over from when they come: that takes a while, too."""
         guard = Guard()
+        opened: list[AsyncLLM] = []  # not the thread's result: frames and futures would keep an engine for ever
+        opening = asyncio.create_task(asyncio.to_thread(self._open, opened))
         try:
-            opened: list[AsyncLLM] = []  # not the thread's result: frames and futures would keep an engine for ever
-            opening = asyncio.create_task(asyncio.to_thread(self._open, opened))
             while not opening.done():
                 await asyncio.wait({opening}, timeout=_LOOK_EVERY_S)
                 guard.watch()
             opening.result()
-        except BaseException:  # cancelled too: the guard ends the processes of an engine that nobody will have
+        except asyncio.CancelledError:
+            await _ended(opening, opened, guard)
+            raise
+        except Exception:
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard
@@ -85,8 +130,11 @@ class Host:
         return await loop.run_in_executor(self._tokenizing, prompt_tokens, tokenizer, messages, tools)
 
     async def close(self) -> None:
-        async with self._opening:
-            await self._shut()
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        await self._shut()
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
 
     def _open(self, opened: "list[AsyncLLM]") -> None:
@@ -110,7 +158,8 @@ class Host:
         # between the tokens of JSON a weak model can write blanks for ever
         ours["structured_outputs_config"] = {"backend": "guidance", "disable_any_whitespace": True}
         if adapters:
-            ours |= {"enable_lora": True, "max_loras": len(adapters)}
+            rank = room_for([Path(model.adapter) for model in adapters])
+            ours |= {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank}
         given: dict[str, Any] = {}
         for model in self._models:
             given |= model.settings
@@ -125,6 +174,18 @@ class Host:
         guard, self._guard = self._guard, None
         if guard is not None:
             await asyncio.to_thread(guard.close)
+
+
+async def _ended(opening: asyncio.Task[None], opened: "list[AsyncLLM]", guard: Guard) -> None:
+    """Nobody wants the engine any more. Its thread cannot be stopped: what it starts is ended until it gives up."""
+    while not opening.done():
+        guard.watch()
+        guard.kill()
+        await asyncio.wait({opening}, timeout=_LOOK_EVERY_S)
+    opening.exception()  # it has one by now, mostly: its processes are gone
+    for engine in opened:
+        await asyncio.to_thread(engine.shutdown)
+    await asyncio.to_thread(guard.close)
 
 
 def check_installed(models: Sequence[Model]) -> None:

@@ -113,7 +113,9 @@ class Newcomers:
                 del self._waiting[name]
 
     def left(self, name: str) -> None:
+        """It is gone; should it come back, its engine has been started anew."""
         self._waiting.pop(name, None)
+        self._seen.discard(name)
 
     def withheld(self, key: str) -> set[str]:
         """The replicas that are not to be chosen for this key yet."""
