@@ -57,6 +57,7 @@ class Replica(Struct, frozen=True, omit_defaults=True):
     load: int = 0  # calls that it has taken, those that wait in its engine included
     slots: int = 1  # calls that it makes progress with at the same time
     prefixes: list[str] = field(default_factory=list)  # keys of those it has seen last, newest first, at most 64
+    leaving: bool = False  # it takes nothing new, and finishes what it has in hand
     v: int = 1
 
 

@@ -135,6 +135,11 @@ def work_of(replica: str, lane: Lane) -> str:
     return f"work.generate.*.{lane}.{replica}"
 
 
+def consumer_of(replica: str, lane: str) -> str:
+    """Its consumer of them."""
+    return f"generate-{replica}-{lane}"
+
+
 def replica(name: str) -> str:
     """Where a replica says that it is alive."""
     return f"$KV.{REPLICAS.name}.{name}"

@@ -75,14 +75,18 @@ class Pull:
             self._subscription = await self._nc.subscribe(f"{self._inbox}.*", cb=self._deliver)
             await self._ask()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take nothing new and wait for what runs, also for what was on its way to us: it would come back only after
-        `ack_wait`. Whatever is not done then is cancelled and given to others at once."""
+    async def stop(self) -> None:
+        """Take nothing new, but what was on its way to us: it would come back only after `ack_wait`."""
         self._stopped = True
         if self._watch is not None:
             self._watch.cancel()
-        if self._subscription is not None:
-            await _quietly(self._subscription.drain())  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
+        old, self._subscription = self._subscription, None
+        if old is not None:
+            await _quietly(old.drain())  # type: ignore[no-untyped-call]  # nats-py leaves it untyped
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop, and wait for what runs. Whatever is not done then is cancelled and given to others at once."""
+        await self.stop()
         if self._running:
             await asyncio.wait(self._running, timeout=timeout_s)
             late = dict(self._running)

@@ -76,6 +76,7 @@ class Runtime(Generic[SettingsT]):
     started: list[Callable[[MicroService], Awaitable[None]]] = field(default_factory=list)
     pulls: list[Pull] = field(default_factory=list)  # started ones, beside the worker's own
     leaving: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # before what runs is waited for
+    left: list[Callable[[], Awaitable[None]]] = field(default_factory=list)  # and after that
 
     def on(self, step: type[StepT], handler: Callable[[Task, StepT], Awaitable[Sequence[Item] | Outcome]]) -> None:
         """Let `handler` take every step of this class; it sees only living items."""
@@ -244,6 +245,7 @@ class _Process(Generic[SettingsT]):
             await self._micro.stop()
         await asyncio.gather(*(leave() for leave in runtime.leaving))
         await asyncio.gather(runtime.worker.drain(DRAIN_S), *(pull.drain(DRAIN_S) for pull in runtime.pulls))
+        await asyncio.gather(*(gone() for gone in runtime.left))
 
     def _leave_now(self) -> None:
         log.warning("penstock-%s: told to stop again, leaving what runs to others", self._settings.service)
@@ -255,6 +257,7 @@ class _Process(Generic[SettingsT]):
         try:
             async with asyncio.timeout(_LEAVE_S):
                 await asyncio.gather(runtime.worker.abandon(), *(pull.abandon() for pull in runtime.pulls))
+                await asyncio.gather(*(gone() for gone in runtime.left))
                 await runtime.bus.nc.flush()
         finally:
             os._exit(_TOLD_TWICE)

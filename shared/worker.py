@@ -75,7 +75,7 @@ class Worker:
 
     async def pull(
         self, stream: Stream, durable: str, subject: str, slots: int, inactive_s: float | None = None
-    ) -> None:
+    ) -> Pull:
         """Take tasks from a consumer, which is created where it is missing; one that nobody pulls from for
         `inactive_s` is removed by the server."""
         config = ConsumerConfig(
@@ -87,7 +87,9 @@ class Worker:
             max_ack_pending=10_000,
             inactive_threshold=inactive_s,
         )
-        self._pulls.append(await pulling(self.bus, stream.name, config, slots, self.handle))
+        pull = await pulling(self.bus, stream.name, config, slots, self.handle)
+        self._pulls.append(pull)
+        return pull
 
     async def resume(self) -> None:
         """After a reconnect: listen again at once."""

@@ -89,7 +89,8 @@ def register(runtime: Runtime[GenerateSettings], engines: Mapping[str, Keeping],
         await place.open()
 
     runtime.when_started(begin)
-    runtime.leaving += [place.close, warming.close]
+    runtime.leaving += [place.leave, warming.close]
+    runtime.left += [place.close]
 
 
 def open_engines(catalogue: Catalogue, settings: GenerateSettings) -> dict[str, Engine]:

@@ -58,19 +58,22 @@ async def replica(
     taken: list[str],
     *,
     slots: int = 4,
+    at_once: int = 32,
     hang: bool = False,
+    until: asyncio.Event | None = None,
     load: Load | None = None,
     engine: Keeper | None = None,
 ) -> Register:
-    """A generate service of one model; it notes what it takes as <name>:<task>."""
+    """A generate service of one model; it notes what it takes as <name>:<task>. `until`: its tasks take so long."""
+    done = until or asyncio.Event()
 
     async def take(task: Task, step: Generate) -> list[Item]:
         taken.append(f"{name}:{task.id}")
-        if hang:
-            await asyncio.Event().wait()
+        if hang or until:
+            await done.wait()
         return task.items
 
-    worker = core.worker(GenerateSettings(ack_wait_s=30))
+    worker = core.worker(GenerateSettings(ack_wait_s=30, interactive_slots=at_once))
     worker.on(Generate, take)
     await worker.start()
     register = Register(worker, name, {MODEL: engine or Keeper()}, slots, load or Load())
@@ -181,6 +184,55 @@ async def test_a_replica_that_leaves_gets_nothing_more_and_loses_nothing(core: C
     await send(core, 0, "leaving")  # chosen a moment before
     staying = await replica(core, "staying", taken)
     await until(lambda: taken == [f"staying:{core.tenant}/j1/0"])
+    await staying.close()
+
+
+async def test_one_that_leaves_finishes_what_it_has_in_hand_and_others_get_what_waits(
+    core: Core, replicas: Replicas
+) -> None:
+    """Its drain takes longer than the three seconds after which a silent replica is gone."""
+    taken: list[str] = []
+    done = asyncio.Event()
+    leaving = await replica(core, "leaving", taken, at_once=2, until=done)
+    await until(lambda: replicas.choose(KEY) == "leaving")
+    for n in range(5):
+        await send(core, n, "leaving")
+    await until(lambda: len(taken) == 2)
+    staying = await replica(core, "staying", taken)
+    await leaving.leave()
+    await send(core, 5, "leaving")  # chosen a moment before
+    drained = asyncio.create_task(leaving.worker.drain(30))
+    await until(lambda: len(taken) == 6, seconds=5.0)
+    assert {replicas.choose(KEY) for _ in range(20)} == {"staying"}
+    await asyncio.sleep(REPLICAS.ttl_s + 2)
+    assert not drained.done()
+    done.set()
+    await drained
+    await leaving.close()
+    await asyncio.sleep(2)  # two looks after what waits for one that is gone
+    assert sorted(taken) == [f"leaving:{core.tenant}/j1/{n}" for n in (0, 1)] + [
+        f"staying:{core.tenant}/j1/{n}" for n in (2, 3, 4, 5)
+    ]
+    assert await core.count("WORK") == 0
+    await staying.close()
+
+
+@pytest.mark.parametrize("silently", [False, True])
+async def test_what_one_that_leaves_has_not_finished_goes_to_others_when_it_is_gone(
+    core: Core, replicas: Replicas, silently: bool
+) -> None:
+    taken: list[str] = []
+    leaving = await replica(core, "leaving", taken, hang=True)
+    await send(core, 0, "leaving")
+    await until(lambda: len(taken) == 1)
+    staying = await replica(core, "staying", taken)
+    await leaving.leave()
+    if silently:
+        await silence(leaving)
+    else:
+        await leaving.worker.drain(0.5)
+        await leaving.close()
+    await until(lambda: taken[1:] == [f"staying:{core.tenant}/j1/0"], seconds=REPLICAS.ttl_s + 3 if silently else 3.0)
     await staying.close()
 
 

@@ -14,6 +14,7 @@ from contracts.job import LANES
 from contracts.subjects import WORK
 from services.generate_gpu.domain.completion import Keeping
 from services.generate_gpu.domain.load import Load
+from shared.pull import Pull
 from shared.worker import Worker
 
 log = logging.getLogger("penstock.generate.register")
@@ -32,20 +33,31 @@ class Register:
     slots: int
     load: Load
     _saying: asyncio.Task[None] | None = field(default=None)
+    _pulls: list[Pull] = field(default_factory=list)
+    _leaving: bool = False
 
     async def open(self) -> None:
         """Listen first, then say so."""
         settings = self.worker.settings
         for lane in LANES:
             slots = settings.interactive_slots if lane == "interactive" else settings.batch_slots
-            await self.worker.pull(
-                WORK, self._durable(lane), subjects.work_of(self.name, lane), slots, inactive_s=_FORGET_S
-            )
+            durable, subject = subjects.consumer_of(self.name, lane), subjects.work_of(self.name, lane)
+            self._pulls.append(await self.worker.pull(WORK, durable, subject, slots, inactive_s=_FORGET_S))
         await self._say()
         self._saying = asyncio.create_task(self._say_so())
 
+    async def leave(self) -> None:
+        """Nothing new is sent here, what waits goes to others, and what is in hand stays. Stop first, then say so: what
+        counts as in hand must not grow while it is looked at."""
+        await asyncio.gather(*(pull.stop() for pull in self._pulls))
+        self._leaving = True
+        try:
+            await self._say()
+        except NatsError as error:
+            log.debug("nobody hears that %s leaves: %s", self.name, error)
+
     async def close(self) -> None:
-        """Gone: nothing new is sent here, and what waits goes to others."""
+        """Gone: whatever is not done goes to others."""
         if self._saying is not None:
             self._saying.cancel()
         await self._gone()
@@ -66,11 +78,8 @@ class Register:
         if not models:
             await self._gone()
             return
-        about = Replica(self.name, models, self.load.running, self.slots, self.load.prefixes)
+        about = Replica(self.name, models, self.load.running, self.slots, self.load.prefixes, leaving=self._leaving)
         await self.worker.bus.nc.publish(subjects.replica(self.name), msgspec.json.encode(about))
 
     async def _gone(self) -> None:
         await self.worker.bus.nc.publish(subjects.replica(self.name), b"", headers={"KV-Operation": "DEL"})
-
-    def _durable(self, lane: str) -> str:
-        return f"generate-{self.name}-{lane}"

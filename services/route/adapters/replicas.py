@@ -1,4 +1,5 @@
-"""The replicas of generate that are alive, as they say themselves, and what becomes of the work of those that died.
+"""The replicas of generate that are alive, as they say themselves, and what becomes of the work of those that died
+or leave.
 
 Their words are heard as they are written, over core NATS: there is no consumer that a restarted server could forget.
 The bucket keeps them for people who look.
@@ -21,7 +22,7 @@ from contracts.events import Replica, Warm
 from contracts.subjects import MSG_ID, REPLICAS, WORK
 from services.route.domain.newcomers import Newcomers
 from services.route.domain.prefix import Beginning
-from services.route.domain.replicas import Candidate, orphans, pick
+from services.route.domain.replicas import Candidate, Orphans, orphans, pick
 from shared.bus import Bus
 from shared.errors import Retryable
 
@@ -66,7 +67,7 @@ class Replicas:
         One that has joined and is still computing the beginning is passed over, as long as there is another.
         """
         self.newcomers.asked(beginning, calls)
-        alive = {name: heard for name, heard in self._alive().items() if beginning.model in heard.about.models}
+        alive = self._serving(beginning.model)
         withheld = self.newcomers.withheld(beginning.key)
         ready = {name: heard for name, heard in alive.items() if name not in withheld} or alive
         candidates = [Candidate(n, heard.about.load + heard.sent, heard.about.slots) for n, heard in ready.items()]
@@ -92,30 +93,41 @@ class Replicas:
 
     def held(self, model: str) -> dict[str, frozenset[str]]:
         """The keys that each replica of a model has named last; empty where none keeps prefixes for it."""
-        alive = self._alive().items()
-        return {name: frozenset(heard.about.prefixes) for name, heard in alive if model in heard.about.models}
+        return {name: frozenset(heard.about.prefixes) for name, heard in self._serving(model).items()}
 
     async def move_orphans(self) -> int:
-        """Publish what waits for replicas that are gone anew, for whoever is free; returns how many tasks."""
-        alive = self._alive().keys()
+        """Publish what waits for replicas that are gone anew, for whoever is free; returns how many tasks.
+
+        One that is leaving keeps what it has in hand: it would be computed twice, and readers of a stream would see it.
+        """
+        alive = self._alive()
+        staying = {name for name, heard in alive.items() if not heard.about.leaving}
         info = await self.bus.js.stream_info(WORK.name, subjects_filter="work.generate.*.*.*")
         moved = 0
-        for subject, target in orphans(info.state.subjects or {}, alive):
-            moved += await self._move(subject, target)
+        for one in orphans(info.state.subjects or {}, staying):
+            moved += await self._move(one, await self._delivered(one) if one.replica in alive else 0)
         return moved
 
-    async def _move(self, subject: str, target: str) -> int:
+    async def _delivered(self, orphans: Orphans) -> int:
+        """The place in the stream up to which a replica has been given its work."""
+        try:
+            info = await self.bus.js.consumer_info(WORK.name, subjects.consumer_of(orphans.replica, orphans.lane))
+        except NotFoundError:
+            return 0
+        return info.delivered.stream_seq if info.delivered is not None else 0
+
+    async def _move(self, orphans: Orphans, after: int) -> int:
         """Publish, then delete: a crash in between leaves a task twice, of which only one has effects."""
-        moved = sequence = 0
+        moved, sequence = 0, after
         while True:
             try:
-                found = await self.bus.js.get_msg(WORK.name, seq=sequence + 1, subject=subject, next=True)
+                found = await self.bus.js.get_msg(WORK.name, seq=sequence + 1, subject=orphans.subject, next=True)
             except NotFoundError:
                 return moved
             sequence = found.seq or 0
             headers = dict(found.headers or {})
-            msg_id = f"{headers.pop(MSG_ID, sequence)}.{subject.rpartition('.')[2]}"
-            await self.bus.publish(target, found.data or b"", msg_id=msg_id, headers=headers)
+            msg_id = f"{headers.pop(MSG_ID, sequence)}.{orphans.replica}"
+            await self.bus.publish(orphans.target, found.data or b"", msg_id=msg_id, headers=headers)
             await self.bus.js.delete_msg(WORK.name, sequence)
             moved += 1
 
@@ -123,6 +135,11 @@ class Replicas:
         silent_since = self.clock() - REPLICAS.ttl_s
         self._heard = {name: heard for name, heard in self._heard.items() if heard.at >= silent_since}
         return self._heard
+
+    def _serving(self, model: str) -> dict[str, _Heard]:
+        """Those that keep prefixes for a model, and stay."""
+        alive = self._alive().items()
+        return {name: heard for name, heard in alive if model in heard.about.models and not heard.about.leaving}
 
     async def _hear(self, message: Msg) -> None:
         name = message.subject.rpartition(".")[2]
@@ -135,8 +152,12 @@ class Replicas:
         except msgspec.MsgspecError as error:
             log.warning("replica %s says what cannot be read: %s", name, error)
             return
-        self.newcomers.heard(about, [other.about for other in self._alive().values() if other.about.name != name])
         self._heard[name] = _Heard(about, self.clock())
+        if about.leaving:
+            self.newcomers.left(name)
+            return
+        others = [other.about for other in self._alive().values() if other.about.name != name]
+        self.newcomers.heard(about, [other for other in others if not other.leaving])
         await self._warm()
 
     async def _warm(self) -> None:
@@ -166,4 +187,4 @@ class Replicas:
             log.debug("cannot look after the work of silent replicas now: %s", error)
         else:
             if moved:
-                log.warning("%d tasks of replicas that are gone went to others", moved)
+                log.warning("%d tasks of replicas that are gone or leave went to others", moved)

@@ -37,13 +37,21 @@ def preference(key: str, candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: (_score(key, candidate.name), candidate.name), reverse=True)
 
 
-def orphans(waiting: Iterable[str], alive: Collection[str]) -> list[tuple[str, str]]:
-    """Subjects of work for replicas that are gone, each with the subject where anybody finds it.
+@dataclass(frozen=True)
+class Orphans:
+    """Work that waits for a replica which is gone, or takes nothing new."""
 
-    `waiting`: subjects like `work.generate.<model>.<lane>.<replica>`.
-    """
+    subject: str  # work.generate.<model>.<lane>.<replica>
+    target: str  # where anybody finds it
+    lane: str
+    replica: str
+
+
+def orphans(waiting: Iterable[str], staying: Collection[str]) -> list[Orphans]:
+    """Which of these subjects of work are for none of the replicas that stay."""
     parts = [(subject, *subject.rpartition(".")) for subject in waiting]
-    return [(subject, target) for subject, target, _, replica in parts if replica not in alive]
+    found = [Orphans(subject, target, target.rpartition(".")[2], replica) for subject, target, _, replica in parts]
+    return [one for one in found if one.replica not in staying]
 
 
 def _score(key: str, name: str) -> bytes:
