@@ -23,7 +23,11 @@ from loadtest.scripted_model import Reply, ScriptedModel
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).parents[2]
-MODULES = {"route": "services.route.app", "generate": "services.generate_gpu.app"}
+MODULES = {
+    "route": "services.route.app",
+    "generate": "services.generate_gpu.app",
+    "keeping": "tests.keeping_process",
+}
 MODELS = """
 models:
   - {{name: extractive, engine: extractive, context: 1000000, default: true}}
@@ -137,6 +141,27 @@ async def test_a_second_sigterm_leaves_at_once_and_another_replica_finishes(
     await eventually(lambda: _nothing_waits(core))
     attempts = {hop.step: hop.attempt for hop in await _hops(core)}
     assert attempts["generate"] == 2
+
+
+async def test_what_runs_on_a_replica_that_is_told_to_stop_is_not_computed_twice(
+    core: Core, replicas: Replicas, model: ScriptedModel
+) -> None:
+    """It was sent there by name, and takes longer than the three seconds of silence after which work moves."""
+    model.when("question", Reply("Fine.", delay_s=10))
+    await replicas.start("route")
+    first = await replicas.start("keeping")
+    async with await Penstock.connect(core.url, core.tenant) as penstock:
+        receipt = await _submit(penstock, 1)
+        await eventually(lambda: model.calls() == 1)
+        info = await core.bus.js.stream_info(WORK.name, subjects_filter="work.generate.*.*.*")
+        assert len(info.state.subjects or {}) == 1
+        await replicas.start("keeping")
+        first.send_signal(signal.SIGTERM)
+        report = await penstock.report(receipt, timeout_s=20)
+        assert await asyncio.wait_for(first.wait(), 10) == 0
+    assert (report.state, report.succeeded, report.failed) == ("done", 1, 0)
+    assert model.calls() == 1
+    assert [hop.attempt for hop in await _hops(core) if hop.step == "generate"] == [1]
 
 
 async def _submit(penstock: Penstock, items: int) -> Receipt:
