@@ -44,7 +44,7 @@ test-stack: setup ## Build and start the stack of compose.yaml, and run its test
 secrets: setup ## Passwords and configuration for compose.yaml, in deploy/secrets/ (TLS=1: certificates too; TLS=0: without)
 	@$(BIN)/python -m client.stack.compose secrets $(if $(filter 1,$(TLS)),tls)$(if $(filter 0,$(TLS)),plain)
 
-test-vllm: $(VLLM_SETUP) ## The tests that need vLLM: the real engine on CPU, with a tiny random model
+test-vllm: $(VLLM_SETUP) ## The tests that need vLLM, and its benches as small as can be: the real engine on CPU, a tiny random model
 	@$(VLLM)/bin/python -m pytest tests/real_vllm $(ARGS)
 
 check: setup ## Lint, format, strict types, import rules, schemas in step

@@ -1,5 +1,6 @@
 """What retrieve and judge remember, with the real Redis and a real index; the encoder is words in random directions."""
 
+import asyncio
 import gc
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from services.judge.domain.keeping import worth_keeping
 from services.retrieve.adapters.erasure import Erasure
 from services.retrieve.adapters.log import DocumentLog
 from services.retrieve.adapters.lookup import Lookup
+from services.retrieve.adapters.memory import Recent, RememberingFinder
 from services.retrieve.adapters.near import Near
 from services.retrieve.adapters.search import Search
 from services.retrieve.adapters.statistics import Statistics
@@ -273,6 +275,33 @@ async def test_passages_and_vectors_of_a_question_are_remembered_by_tenant_until
         assert len(await find("acme", QUESTION, {}, 30)) == 1
         await search.finder.find("acme", QUESTION, {}, 30)
         assert encoder.questions == [QUESTION] * 3  # who wants nothing kept gets nothing kept
+
+
+async def test_what_is_remembered_ends_after_its_time() -> None:
+    now = 100.0
+    recent: Recent[str] = Recent(100, len, ttl_s=10, clock=lambda: now)
+    recent.put("acme", b"k", "passages")
+    now = 109.0
+    assert recent.get("acme", b"k") == "passages"
+    now = 110.5
+    assert recent.get("acme", b"k") is None
+    assert recent.size_bytes == 0
+
+
+async def test_passages_are_looked_for_again_after_their_time(tmp_path: Path) -> None:
+    looked: Counter[tuple[str, str]] = Counter()
+
+    def note(cache: str, result: str, times: int = 1) -> None:
+        looked[cache, result] += times
+
+    async with open_index(tmp_path) as search:
+        await search.indexer.put("acme", document("d", "barat one"))
+        short = RememberingFinder(search.finder, search.statistics, note, ttl_s=0.2)
+        for _ in range(2):
+            await short.find("acme", QUESTION, {}, 30)
+        await asyncio.sleep(0.3)
+        await short.find("acme", QUESTION, {}, 30)
+    assert (looked["retrieval", "hit"], looked["retrieval", "miss"]) == (1, 2)
 
 
 async def test_each_cache_counts_what_it_had_and_what_it_had_not(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ async def open_search(
     await check_engines(used, tls)
     vectors, words = engines(used, folder, tls, choice.edge)
     statistics = Statistics(folder / statistics_name(used))
-    async with opened(Encoder(threads=settings.encoder_threads), statistics, vectors, words, note) as search:
+    async with opened(
+        Encoder(threads=settings.encoder_threads), statistics, vectors, words, note, settings.cache_ttl_s
+    ) as search:
         try:
             sweep(folder, choice)
             yield search

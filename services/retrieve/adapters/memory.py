@@ -1,17 +1,20 @@
 """What retrieve remembers in its process: vectors of questions, and the passages that were found for them.
 
 Both belong to one tenant each, are bounded in bytes, and forget what was used longest ago. Passages belong to a version
-of the tenant's library too: once a document has changed they are not found any more, and are dropped.
+of the tenant's library too: once a document has changed they are not found any more, and are dropped; without a change,
+after `cache_ttl_s`.
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
-from cachetools import LRUCache
+from cachetools import TTLCache
 
 from contracts.item import Passage
 from services.retrieve.adapters.find import Finder
@@ -27,12 +30,18 @@ Filters = Mapping[str, str | list[str]]
 
 
 class Recent(Generic[V]):
-    """Values by tenant and key, of so many bytes in all; the one that was used longest ago goes first. Safe to use from
-    several threads."""
+    """Values by tenant and key, of so many bytes in all; the one that was used longest ago goes first, and each after
+    `ttl_s`. Safe to use from several threads."""
 
-    def __init__(self, most_bytes: int, size: Callable[[V], int]) -> None:
+    def __init__(
+        self,
+        most_bytes: int,
+        size: Callable[[V], int],
+        ttl_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._size = size
-        self._values: LRUCache[tuple[str, bytes], V] = LRUCache(most_bytes, getsizeof=size)
+        self._values: TTLCache[tuple[str, bytes], V] = TTLCache(most_bytes, ttl_s, clock, size)
         self._lock = threading.Lock()
 
     @property
@@ -90,14 +99,19 @@ class RememberingFinder:
     """Finds passages; for a question of late, those that were found then, as long as the library is the same."""
 
     def __init__(
-        self, finder: Finder, library: Versions, note: Note = unnoted, most_bytes: int = PASSAGES_BYTES
+        self,
+        finder: Finder,
+        library: Versions,
+        note: Note = unnoted,
+        ttl_s: float = math.inf,
+        most_bytes: int = PASSAGES_BYTES,
     ) -> None:
         self._finder = finder
         self._library = library
         self._note = note
         self._versions: dict[str, str] = {}
         self._recent: Recent[list[Passage]] = Recent(
-            most_bytes, lambda found: sum(_OF_PASSAGE + len(passage.text) for passage in found)
+            most_bytes, lambda found: sum(_OF_PASSAGE + len(passage.text) for passage in found), ttl_s
         )
 
     async def version(self, tenant: str) -> str:

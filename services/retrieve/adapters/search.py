@@ -1,6 +1,7 @@
 """The index as one thing: engines, statistics, encoder, and who finds and indexes with them."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,13 +40,18 @@ class Search:
 
 @asynccontextmanager
 async def opened(
-    encoder: Encoder, statistics: Statistics, vectors: Vectors, words: Words, note: Note = unnoted
+    encoder: Encoder,
+    statistics: Statistics,
+    vectors: Vectors,
+    words: Words,
+    note: Note = unnoted,
+    ttl_s: float = math.inf,
 ) -> AsyncIterator[Search]:
     """Open engines and statistics.
 
     Where an engine is new, the statistics begin anew too, so that a replay of the log of documents fills both. New
     statistics on an older engine need no more than the replay: it replaces point by point, and points that the
-    statistics do not know are never given out.
+    statistics do not know are never given out. What was found for a question is remembered for `ttl_s`.
     """
     courtesy = Courtesy()
     live = Live(vectors, words)
@@ -53,7 +59,7 @@ async def opened(
     finder = Finder(encoder, statistics.view, live, live, courtesy)
     questions = QuestionVectors(encoder, note)
     quick = Finder(encoder, statistics.view, live, live, courtesy, questions.encode)
-    remembering = RememberingFinder(quick, statistics, note)
+    remembering = RememberingFinder(quick, statistics, note, ttl_s)
     statistics.open()
     try:
         for store in live.engines:
