@@ -20,7 +20,7 @@ from shared.errors import PenstockError
 from shared.logs import Samples
 from shared.outcome import truncated
 from shared.rungs import below_primary, lowest
-from shared.telemetry import LANE, MODEL, Telemetry, failed, trace_id
+from shared.telemetry import LANE, MODEL, PHASE, Telemetry, failed, trace_id
 
 
 @dataclass
@@ -63,8 +63,8 @@ class Audit:
                 failed(span, error)
                 raise
             finally:
-                for first in firsts(task, record.after) if name == "generate" else ():
-                    self.telemetry.first_token_seconds.record(first / 1000, {MODEL: model, LANE: task.lane})
+                if name == "generate":
+                    self._measure(task, model, record.after)
                 took = (time.perf_counter() - started) * 1000
                 hop = self._hop(task, name, items, record)
                 await self._write(
@@ -75,6 +75,14 @@ class Audit:
                     delivery.run,
                 )  # fmt: skip
         self.telemetry.queue_seconds.record(queued / 1000, {LANE: task.lane})
+
+    def _measure(self, task: Task, model: str, items: list[Item]) -> None:
+        """How long people waited for a first token, and what engines spent where."""
+        whose = {MODEL: model, LANE: task.lane}
+        for first in firsts(task, items):
+            self.telemetry.first_token_seconds.record(first / 1000, whose)
+        for phase, took_ms in phases(items):
+            self.telemetry.phase_seconds.record(took_ms / 1000, whose | {PHASE: phase})
 
     async def opened(self, parent: Task, delivery: Delivery, items: int, failed: int, began: float) -> None:
         """The record of a job's opening; `began` is the reading of time.perf_counter() when it began."""
@@ -150,6 +158,16 @@ def firsts(task: Task, items: list[Item]) -> list[float]:
     if not task.submitted_at:
         return []
     return [max(0.0, (timing.first_at - task.submitted_at) * 1000) for timing in _timings(items) if timing.first_at]
+
+
+def phases(items: list[Item]) -> list[tuple[str, float]]:
+    """Milliseconds of each call in its engine's queue, for its prompt and for the rest, where the engine says so."""
+    told = [timing for timing in _timings(items) if timing.prefill_ms]
+    return [
+        phase
+        for timing in told
+        for phase in (("queue", timing.queue_ms), ("prefill", timing.prefill_ms), ("decode", timing.decode_ms))
+    ]
 
 
 def _timing(task: Task, items: list[Item]) -> tuple[float, float, float, float]:

@@ -44,6 +44,7 @@ USER = "penstock.user"  # in metrics only of those whom limits.yaml names: there
 PATTERN = "penstock.pattern"
 STEP = "penstock.step"
 LANE = "penstock.lane"
+PHASE = "penstock.phase"  # of a call in its engine: queue, prefill, decode
 SERVICE = "penstock.service"
 ATTEMPT = "penstock.attempt"
 OUTCOME = "penstock.outcome"  # of an item: succeeded, or the code of its failure
@@ -80,6 +81,7 @@ class Telemetry:
     queue_seconds: Histogram
     tokens: Histogram
     first_token_seconds: Histogram
+    phase_seconds: Histogram
     prompt_tokens: Counter
     cached_tokens: Counter
     cost: Counter
@@ -234,6 +236,9 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
             "s",
             "from a job's submission to the first token of an item",
             _FIRST_TOKEN,
+        ),
+        phase_seconds=histogram(
+            "penstock.engine.phase.duration", "s", "time of a call in its engine: queue, prefill, decode", _FIRST_TOKEN
         ),
         prompt_tokens=meter.create_counter("penstock.tokens.prompt", "{token}", "tokens of prompts"),
         cached_tokens=meter.create_counter("penstock.tokens.cached", "{token}", "prompt tokens that came from a cache"),

@@ -35,6 +35,7 @@ with found.step(task, "generate") as span:
 found.ended(task, Tally(1, 1, Usage(), {"upstream": 1}))
 found.queue_seconds.record(1, {telemetry.LANE: "batch"})
 found.first_token_seconds.record(1, {telemetry.LANE: "batch"})
+found.phase_seconds.record(1, {telemetry.PHASE: "decode"})
 found.met_limit("t", "tenant", "usd_day", "refused", 1)
 found.retries.add(1, {telemetry.ERROR: "upstream"})
 found.dead_letters.add(1, {telemetry.ERROR: "internal"})

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from contracts.item import Completion, Failure, Item, Timing
 from contracts.task import Task
-from shared.audit import by_model, firsts
+from shared.audit import by_model, firsts, phases
 
 TASK = Task(
     id="a/j/0", tenant="a", job="j", pattern="rag", items=[], steps=[], group="a/j", index=0, submitted_at=100.0
@@ -42,3 +42,9 @@ def test_what_a_step_used_counts_for_the_model_that_answered() -> None:
         ("spare", [1], [1]),
     ]
     assert [name for name, _, _ in by_model("", before, after)] == [""], "a step that asks no model"
+
+
+def test_what_a_call_spent_where_is_told_where_the_engine_says_so() -> None:
+    told = Timing(first_at=101.0, queue_ms=1.0, prefill_ms=40.0, decode_ms=200.0)
+    items = [Item(n=0, completions=[Completion("yes", "m", timing=told)]), item(1, 101.0), Item(n=2)]
+    assert phases(items) == [("queue", 1.0), ("prefill", 40.0), ("decode", 200.0)]
