@@ -338,6 +338,21 @@ async def test_a_schema_that_is_none_fails_before_any_call(bench: Bench) -> None
     assert bench.model.calls() == 0
 
 
+@pytest.mark.timeout(30)
+async def test_a_schema_whose_check_would_not_end_fails_its_item_after_one_call(
+    bench: Bench,
+) -> None:
+    bench.model.when("question", f'{{"a": "{"a" * 40}b"}}')
+    beats = asyncio.create_task(asyncio.sleep(0.01))
+    for _ in range(2):
+        (done,) = await bench.run(shard(item(0)), schema={"properties": {"a": {"pattern": "^(a+)+$"}}})
+        assert done.failure is not None
+        assert done.failure.code == "malformed"
+        assert done.failure.reason.startswith("options.schema: a check takes more than 1 s")
+        assert (bench.model.calls(), done.usage.calls) == (1, 1), "it was paid for, and not repaired"
+    assert beats.done()
+
+
 async def test_tokens_are_published_as_they_come_and_end_with_the_reason(bench: Bench) -> None:
     bench.model.when("question", "Paris, of course.")
     await bench.run(shard(item(4)), stream=True)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from jsonschema.exceptions import ValidationError
 
 from contracts.item import Message
 from shared.errors import ItemError
+from shared.schema_check import Uncheckable, mismatch, validator_of
 
-_FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+_FENCED = re.compile(r"```(?:json|JSON)?[ \t]*\n(.*?)```", re.DOTALL)
 _SHOWN = 160
 _OF_JSON = (Path(__file__).parent / "repair.md").read_text(encoding="utf-8")
 _OF_A_CALL = (Path(__file__).parent / "repair_call.md").read_text(encoding="utf-8")
@@ -36,10 +35,9 @@ class Invalid:
 def checker(schema: dict[str, object]) -> Draft202012Validator:
     """A validator that never fetches anything; raises ItemError `malformed` where this is no JSON Schema."""
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise ItemError("malformed", f"options.schema: not a JSON Schema: {error.json_path}: {error.message}") from None
-    return Draft202012Validator(schema, registry=Registry())
+        return validator_of(schema)
+    except Uncheckable as error:
+        raise ItemError("malformed", f"options.schema: {error}") from None
 
 
 def parsed(text: str, validator: Draft202012Validator) -> Data | Invalid:
@@ -49,12 +47,14 @@ def parsed(text: str, validator: Draft202012Validator) -> Data | Invalid:
         data = json.loads(fenced[0] if len(fenced) == 1 else text, parse_constant=_no_constant)
     except ValueError as error:
         return Invalid("$", f"expected JSON, got {_short(text)!r} ({error})")
+    except RecursionError:
+        return Invalid("$", f"expected JSON that is not nested so deep, got {_short(text)!r}")
     try:
-        mismatch = best_match(validator.iter_errors(data))
-    except Unresolvable as unresolvable:
-        raise ItemError("malformed", f"options.schema: cannot resolve {unresolvable.ref!r}") from None
-    if mismatch is not None:
-        return Invalid(mismatch.json_path, expectation(mismatch))
+        wrong = mismatch(validator, data)
+    except Uncheckable as error:
+        raise ItemError("malformed", f"options.schema: {error}") from None
+    if wrong is not None:
+        return Invalid(wrong.json_path, expectation(wrong))
     if not isinstance(data, dict | list):
         return Invalid("$", f"expected an object or an array, got {_short(text)}")
     return data

@@ -49,12 +49,12 @@ class Purchase:
         await self._draw(request)
         if validator is None and not request.tools:
             return self.paid.drawn
-        checked = [_checked(completion, validator, request) for completion in self.paid.drawn]
+        checked = [await _checked(completion, validator, request) for completion in self.paid.drawn]
         good = [completion for completion in checked if isinstance(completion, Completion)]
         if good:
             return good
         wrong = next(result for result in checked if isinstance(result, Invalid))
-        repaired = _checked(await self._repaired(request, wrong), validator, request)
+        repaired = await _checked(await self._repaired(request, wrong), validator, request)
         if isinstance(repaired, Invalid):
             raise ItemError("invalid_output", f"the model's output does not fit the schema: {repaired}")
         return [repaired]
@@ -148,10 +148,11 @@ class Purchase:
         return [*self.paid.drawn, *([self.paid.repair] if self.paid.repair is not None else [])]
 
 
-def _checked(
+async def _checked(
     completion: Completion, validator: Draft202012Validator | None, request: CompletionRequest
 ) -> Completion | Invalid:
     """A model that asks for a call does not answer yet, so there is nothing to hold against the answer's schema."""
+    await asyncio.sleep(0)  # a check may take a second: others have their turn between two of them
     if completion.tool_calls or request.forces_call:
         return checked_calls(completion, request.tools, request.tool_choice)
     if validator is None:

@@ -4,20 +4,19 @@ from collections.abc import Sequence
 
 import msgspec
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from contracts.item import Completion, Message, Tool, ToolCall
 from services.generate_gpu.domain.output import Invalid, expectation
 from shared.errors import ItemError
+from shared.schema_check import Uncheckable, mismatch
 
 
 def tool_call(name: str, arguments: str, id: str = "") -> ToolCall:
     """A call whose arguments a model wrote as JSON."""
     try:
         return ToolCall(name, msgspec.json.decode(arguments or "{}", type=dict[str, object]), id)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return ToolCall(name, id=id, raw=arguments)
 
 
@@ -83,10 +82,9 @@ def _wrong(call: ToolCall, tool: Tool | None, where: str, names: Sequence[str]) 
     if call.raw:
         return Invalid(f"{where}.arguments", f"expected a JSON object, got {call.raw[:160]!r}")
     try:
-        mismatch = best_match(Draft202012Validator(tool.parameters, registry=Registry()).iter_errors(call.arguments))
-    except Unresolvable as unresolvable:
-        reason = f"options.tools: {tool.name}.parameters: cannot resolve {unresolvable.ref!r}"
-        raise ItemError("malformed", reason) from None
-    if mismatch is None:
+        wrong = mismatch(Draft202012Validator(tool.parameters, registry=Registry()), call.arguments)
+    except Uncheckable as error:
+        raise ItemError("malformed", f"options.tools: {tool.name}.parameters: {error}") from None
+    if wrong is None:
         return None
-    return Invalid(f"{where}.arguments{mismatch.json_path.removeprefix('$')}", expectation(mismatch))
+    return Invalid(f"{where}.arguments{wrong.json_path.removeprefix('$')}", expectation(wrong))

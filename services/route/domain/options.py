@@ -2,9 +2,6 @@
 
 from collections.abc import Sequence
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 from contracts.item import Tool
 from contracts.job import Options
 from contracts.steps import AnyStep, Render, Scatter
@@ -12,6 +9,7 @@ from contracts.subjects import TOKEN
 from services.route.domain.prompts import Prompts
 from shared.errors import Rejected
 from shared.models import Catalogue, Model
+from shared.schema_check import Uncheckable, validator_of
 
 RANGES: dict[str, tuple[float, float]] = {
     "passages": (1, 50),
@@ -65,10 +63,9 @@ def _check_tools(tools: Sequence[Tool], model: Model, catalogue: Catalogue) -> N
             reason = f"expected 1 to 64 letters, digits, - and _, each name once, and not {', '.join(CHOICES)}"
             raise Rejected(f"options.tools[{n}].name: {reason}, got {tool.name[:80]!r}")
         try:
-            Draft202012Validator.check_schema(tool.parameters)
-        except SchemaError as error:
-            where = f"options.tools[{n}].parameters"
-            raise Rejected(f"{where}: not a JSON Schema: {error.json_path}: {error.message[:200]}") from None
+            validator_of(tool.parameters)
+        except Uncheckable as error:
+            raise Rejected(f"options.tools[{n}].parameters: {error}") from None
 
 
 def _check_choice(options: Options) -> None:
@@ -81,8 +78,8 @@ def _check_choice(options: Options) -> None:
 
 def _check_schema(schema: dict[str, object]) -> None:
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise Rejected(f"options.schema: not a JSON Schema: {error.json_path}: {error.message[:200]}") from None
+        validator_of(schema)
+    except Uncheckable as error:
+        raise Rejected(f"options.schema: {error}") from None
     if schema.get("type", "object") not in ("object", "array"):
         raise Rejected(f"options.schema: expected the type object or array, got {schema['type']!r}")

@@ -12,12 +12,11 @@ from pathlib import Path
 import yaml
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.subjects import TOKEN
 from shared.errors import PenstockError, Rejected
+from shared.schema_check import Uncheckable, validator_of
 
 FOLDER = Path(__file__).parent.parent / "prompts"
 
@@ -161,11 +160,11 @@ def _schema(file: Path) -> dict[str, object] | None:
         return None
     try:
         schema: dict[str, object] = json.loads(file.read_text(encoding="utf-8"))
-        Draft202012Validator.check_schema(schema)
+        validator_of(schema)
     except (OSError, ValueError) as error:
         raise PromptError(f"{file}: not JSON: {error}") from None
-    except SchemaError as error:
-        raise PromptError(f"{file}: not a JSON Schema: {error.json_path}: {error.message}") from None
+    except Uncheckable as error:
+        raise PromptError(f"{file}: {error}") from None
     return schema
 
 
