@@ -136,6 +136,23 @@ async def test_a_stop_word_ends_the_text(plain: Engine) -> None:
     assert done.finish_reason == "stop"
 
 
+async def test_an_answer_without_text_says_what_it_has_used_streamed_or_not(plain: Engine) -> None:
+    async def read(text: str, tokens: int = 0, /) -> None:
+        """A reader who does not mind."""
+
+    request = asked(max_tokens=30, temperature=1.0, seed=5)
+    whole = await one(plain, request)
+    used = []
+    for on_delta in (None, read):
+        with pytest.raises(ItemError, match="gave no text") as caught:
+            await plain.complete(replace(request, stop=[whole.text[:1]]), on_delta)
+        assert caught.value.usage is not None
+        used.append(caught.value.usage)
+    assert used[0] == used[1]
+    assert used[0].prompt_tokens == whole.usage.prompt_tokens
+    assert used[0].completion_tokens > 0
+
+
 async def test_output_fits_the_schema(plain: Engine) -> None:
     for seed in range(3):
         done = await one(plain, asked(schema=SCHEMA, temperature=1.0, seed=seed, max_tokens=64))

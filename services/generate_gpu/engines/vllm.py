@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from contracts.item import Completion, Tool, ToolCall, Usage
+from contracts.item import Completion, Tool, ToolCall
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
 from services.generate_gpu.domain.tools import as_openai
 from services.generate_gpu.engines.vllm_adapters import fingerprint
@@ -138,12 +138,12 @@ class Vllm:
         samples = [sample for _, sample in sorted(heard.samples.items())]
         told = [sample for sample in samples if sample.text.strip()]
         if not told:
-            tokens = sum(sample.tokens for sample in samples)
-            raise ItemError("upstream", f"{self._name} gave no text in {tokens} tokens")
+            nothing = ItemError("upstream", f"{self._name} gave no text in {heard.usage.completion_tokens} tokens")
+            nothing.usage = heard.usage
+            raise nothing
         read = await self._reader(request)
         found = [self._completion(sample, *read(sample.text)) for sample in told]
-        usage = Usage(heard.prompt, heard.cached, sum(sample.tokens for sample in samples), calls=1)
-        return [replace(found[0], usage=usage, timing=heard.timing), *found[1:]]
+        return [replace(found[0], usage=heard.usage, timing=heard.timing), *found[1:]]
 
     async def _reader(self, request: CompletionRequest) -> Reader:
         if request.forces_call:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from contracts.item import Timing, TokenLogprob
+from contracts.item import Timing, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput
@@ -28,6 +28,10 @@ class Heard:
     samples: dict[int, Sample] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
     _first_at: float = 0.0
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self.prompt, self.cached, sum(sample.tokens for sample in self.samples.values()), calls=1)
 
     def add(self, output: "RequestOutput") -> None:
         """Of several samples the first to begin says what the cache held: the others find what it computed."""
