@@ -113,16 +113,47 @@ async def test_a_probe_that_succeeds_closes_it_and_one_that_fails_opens_it_for_l
 async def test_retry_after_keeps_it_open_for_so_long(redis: "Redis") -> None:
     breakers, model = RedisBreakers(redis), large(open_s=2, open_max_s=10)
     asked = Told("failed", why="429", after=120.0)
-    stands = await say(breakers, model, asked, FAILED, FAILED)
-    assert isinstance(stands, Open)
-    assert 100 < stands.for_s <= 120
+    calls = [await let(breakers, model) for _ in range(3)]
+    stands = [await breakers.tell(model, call, told) for call, told in zip(calls, [asked, FAILED, FAILED], strict=True)]
+    assert isinstance(stands[-1], Open)
+    assert 100 < stands[-1].for_s <= 120
 
 
-async def test_an_answer_in_between_takes_back_what_the_server_had_asked_for(redis: "Redis") -> None:
+async def test_who_said_retry_after_once_is_called_by_no_replica_before(redis: "Redis") -> None:
+    here, there, model = RedisBreakers(redis), RedisBreakers(redis), large()
+    assert await say(here, model, Told("failed", why="429", after=120.0)) is None, "one refusal does not open it"
+    for replica in (here, there):
+        found = await replica.ask(model)
+        assert isinstance(found, Open)
+        assert (100 < found.for_s <= 120, found.down_s < 30, found.why) == (True, True, "429")
+    assert await open_breakers(redis) == []
+    assert await redis.ttl(key("large")) > 0
+    await redis.hset(key("large"), "notbefore", 1)  # as if the server's clock had gone on
+    assert not (await let(there, model)).probe
+
+
+@pytest.mark.parametrize("told", [OK, FAILED, Told("unknown")])
+async def test_calls_that_were_on_their_way_do_not_shorten_a_retry_after(redis: "Redis", told: Told) -> None:
+    breakers, model = RedisBreakers(redis), large()
+    calls = [await let(breakers, model) for _ in range(3)]
+    for call, after in zip(calls, [120.0, 5.0, None], strict=True):
+        await breakers.tell(model, call, Told("failed", after=after) if after else told)
+    found = await breakers.ask(model)
+    assert isinstance(found, Open)
+    assert 100 < found.for_s <= 120
+
+
+async def test_a_retry_after_that_comes_when_it_is_open_counts_and_a_probe_takes_it_back(redis: "Redis") -> None:
     breakers, model = RedisBreakers(redis), large(open_s=2, open_max_s=10)
-    stands = await say(breakers, model, Told("failed", after=120.0), OK, FAILED, FAILED, FAILED)
-    assert isinstance(stands, Open)
-    assert stands.for_s <= 2
+    late = await let(breakers, model)
+    await say(breakers, model, FAILED, FAILED, FAILED)
+    await breakers.tell(model, late, Told("failed", after=120.0))
+    found = await breakers.ask(model)
+    assert isinstance(found, Open)
+    assert 100 < found.for_s <= 120
+    await time_passes(redis)
+    await breakers.tell(model, await let(breakers, model), OK)
+    assert not (await let(breakers, model)).probe
 
 
 async def test_calls_from_before_it_changed_say_nothing_about_now(redis: "Redis") -> None:

@@ -240,6 +240,54 @@ async def test_what_is_made_of_a_degraded_part_is_degraded(scene: Scene) -> None
     assert (done.answer.rung, done.answer.why) == ("degraded", "the model 'large' was away")
 
 
+def busy(seconds: int) -> Reply:
+    return Reply("slow down", status=429, headers={"Retry-After": str(seconds)})
+
+
+async def test_a_model_that_said_retry_after_is_left_alone_and_the_backup_answers(scene: Scene) -> None:
+    scene.large.when(".", busy(30))
+    scene.spare.when(".", "Fourteen.")
+    replicas = [scene.replica(), scene.replica()]
+    for n in range(4):
+        assert said(await scene.ask(replicas[n % 2]))[1] == "spare"
+    assert scene.large.calls() == 1
+
+
+async def test_where_all_rungs_said_retry_after_the_task_comes_back_when_the_first_may_be_called(scene: Scene) -> None:
+    scene.fallback = ("spare",)
+    scene.large.when(".", busy(40))
+    scene.spare.when(".", busy(20))
+    for calls in (1, 1):
+        with pytest.raises(Retryable, match="no model of large, spare answers") as caught:
+            await scene.ask()
+        assert caught.value.after == pytest.approx(20, abs=2)
+        assert (scene.large.calls(), scene.spare.calls()) == (calls, calls)
+
+
+async def test_a_rung_that_names_no_time_does_not_hide_that_of_another(scene: Scene) -> None:
+    scene.fallback = ("spare",)
+    scene.large.when(".", busy(40))
+    scene.spare.when(".", DOWN)
+    with pytest.raises(Retryable) as caught:
+        await scene.ask()
+    assert caught.value.after == 40
+
+
+async def test_a_batch_waits_out_a_retry_after_without_a_call_or_an_attempt(scene: Scene) -> None:
+    scene.large.when(".", busy(30), "Fourteen.")
+    with pytest.raises(Retryable) as first:
+        await scene.run(batch(item(0)))
+    assert (type(first.value), first.value.after) == (Retryable, 30)
+    for _ in range(scene.tries + 2):
+        with pytest.raises(Later, match="waits for the model 'large': the model 'large' answered 429") as caught:
+            await scene.run(batch(item(0)))
+        assert 20 < caught.value.after <= 30
+    assert (scene.large.calls(), scene.spare.calls()) == (1, 0)
+    await scene.redis.hset(key("large"), "notbefore", 1)
+    (done,) = await scene.run(batch(item(0)))
+    assert said(done) == ("Fourteen.", "large", "primary")
+
+
 async def test_two_replicas_share_a_breaker_and_leave_the_model_alone(scene: Scene) -> None:
     scene.large.when(".", DOWN)
     scene.spare.when(".", "Fourteen.")

@@ -1,12 +1,12 @@
 -- The breaker of one model, the same for all replicas. Times are the server's, in milliseconds.
--- KEYS: 1 the model's hash: epoch (rises with every change), errors and late (calls in a row), notbefore (Retry-After),
---       and while it is open until, since, opened (times in a row), from (the epoch it opened in), why, probe (until
---       when nobody else may make one)
+-- KEYS: 1 the model's hash: epoch (rises with every change), errors and late (calls in a row), notbefore (Retry-After:
+--       nobody calls before, open or not), asked (since when it asks for that), why, and while it is open until, since, opened (times in a row), from (the epoch it opened in), probe
+--       (until when nobody else may make one)
 -- ARGV: 'ask', milliseconds that a probe may take
 --       'tell', epoch, outcome (ok, slow, failed, unknown), judged (0, 1), how many in a row open it, milliseconds it
 --       is open at first, and at most, jitter (0…1), milliseconds of Retry-After, why
 -- Returns {state, epoch, milliseconds until it is worth asking again, milliseconds since it opened, why}.
--- State 0: closed; 1: half open, and whoever asked makes the probe; 2: open.
+-- State 0: closed; 1: half open, and whoever asked makes the probe; 2: open, or closed and asked to wait.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -22,6 +22,9 @@ end
 
 if ARGV[1] == 'ask' then
   if number('until') == 0 then
+    if now < number('notbefore') then
+      return {2, epoch, number('notbefore') - now, now - number('asked'), redis.call('HGET', key, 'why') or ''}
+    end
     return {0, epoch, 0, 0, ''}
   end
   if now < number('until') or now < number('probe') then
@@ -38,15 +41,25 @@ local told = tonumber(ARGV[2])
 if outcome == 'unknown' and told == epoch then
   redis.call('HDEL', key, 'probe')
 end
+if tonumber(ARGV[9]) > 0 then  -- of any call: a time to come is no news of the past
+  if now >= number('notbefore') then
+    redis.call('HSET', key, 'asked', now)
+  end
+  local notbefore = math.max(number('notbefore'), now + ARGV[9])
+  redis.call('HSET', key, 'notbefore', notbefore)
+  if is_open then
+    redis.call('HSET', key, 'until', math.max(number('until'), notbefore))
+  else
+    redis.call('HSET', key, 'why', ARGV[10])
+  end
+  redis.call('EXPIRE', key, 86400)
+end
 -- a call that began before the breaker last opened or closed says nothing about now
 local counts = told == epoch or is_open and told > number('from')
 if outcome == 'unknown' or not counts then
   return is_open and open() or {0, epoch, 0, 0, ''}
 end
 local bad = outcome == 'failed' or outcome == 'slow'
-if tonumber(ARGV[9]) > 0 then
-  redis.call('HSET', key, 'notbefore', math.max(number('notbefore'), now + ARGV[9]))
-end
 if not is_open then
   if redis.call('EXISTS', key) == 0 and not bad then
     return {0, epoch, 0, 0, ''}
@@ -57,15 +70,13 @@ if not is_open then
     late = bad and late + 1 or 0
   end
   redis.call('HSET', key, 'errors', errors, 'late', late)
-  if not bad then
-    redis.call('HDEL', key, 'notbefore')
-  end
   redis.call('EXPIRE', key, 86400)
   if math.max(errors, late) < enough then
     return {0, epoch, 0, 0, ''}
   end
 elseif not bad then
-  redis.call('HDEL', key, 'until', 'since', 'opened', 'from', 'why', 'probe', 'errors', 'late', 'notbefore')
+  redis.call('HDEL', key, 'until', 'since', 'opened', 'from', 'why', 'probe', 'errors', 'late', 'notbefore',
+    'asked')
   return {0, redis.call('HINCRBY', key, 'epoch', 1), 0, 0, ''}
 end
 local opened = redis.call('HINCRBY', key, 'opened', 1)

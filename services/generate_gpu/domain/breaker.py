@@ -23,7 +23,7 @@ class Permit:
 
 @dataclass(frozen=True)
 class Open:
-    """The model is left alone: for `for_s` seconds more, since `down_s` seconds, and why."""
+    """The model is left alone, as it fails or has asked for it: for `for_s` seconds more, since `down_s`, and why."""
 
     for_s: float
     down_s: float

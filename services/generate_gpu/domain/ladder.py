@@ -215,8 +215,9 @@ def _nobody(fallen: Sequence[_Fell]) -> Retryable | ItemError:
         return Later(reason, after=min(away))
     if len(fallen) == 1:
         return fallen[0].error
-    if any(isinstance(fell.error, Retryable) for fell in fallen):
-        return Retryable(reason)
+    again = [fell.error for fell in fallen if isinstance(fell.error, Retryable)]
+    if again:
+        return Retryable(reason, after=min((error.after for error in again if error.after is not None), default=None))
     return ItemError("upstream", reason)
 
 
