@@ -26,12 +26,12 @@ FAILURES_IN_REPORT = 1000
 
 
 class Choose(Protocol):
-    """Says which replica gets so many prompts that begin so; empty: whoever is free."""
+    """Says which replica gets so many prompts that begin so, of a session perhaps; empty: whoever is free."""
 
-    def __call__(self, beginning: Beginning, calls: int, /) -> str: ...
+    def __call__(self, beginning: Beginning, calls: int, session: str, /) -> str: ...
 
 
-def anybody(beginning: Beginning, calls: int, /) -> str:
+def anybody(beginning: Beginning, calls: int, session: str, /) -> str:
     """No replica is better than another."""
     return ""
 
@@ -64,7 +64,7 @@ async def render(
     shared = _shared(items, prompt, model.name, task)
     target = Target(model.name)
     if shared is not None:
-        target = Target(model.name, choose(shared, len(items)), shared.key)
+        target = Target(model.name, choose(shared, len(items), task.options.session), shared.key)
     return Advance(items, aimed(rest, prompt, target), skip=len(rest))
 
 

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 from nats.aio.msg import Msg
@@ -22,7 +23,7 @@ from contracts.events import Replica, Warm
 from contracts.subjects import MSG_ID, REPLICAS, WORK
 from services.route.domain.newcomers import Newcomers
 from services.route.domain.prefix import Beginning
-from services.route.domain.replicas import Candidate, Orphans, orphans, pick
+from services.route.domain.replicas import Candidate, Keys, Orphans, orphans, pick
 from shared.bus import Bus
 from shared.errors import Retryable
 
@@ -38,7 +39,17 @@ class _Heard:
 
     about: Replica
     at: float
+    asked: Keys  # that were sent to it last, whether it has said so or not
     sent: int = 0
+
+    def candidate(self, key: str) -> Candidate:
+        serves = key in self.keys or key in self.asked
+        return Candidate(self.about.name, self.about.load + self.sent, self.about.slots, serves)
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """That it says it holds."""
+        return frozenset(self.about.prefixes)
 
 
 @dataclass
@@ -61,7 +72,7 @@ class Replicas:
         if self._looking is not None:
             self._looking.cancel()
 
-    def choose(self, beginning: Beginning, calls: int = 1) -> str:
+    def choose(self, beginning: Beginning, calls: int = 1, session: str = "") -> str:
         """The replica that gets these calls; empty where none keeps prefixes for this model.
 
         One that has joined and is still computing the beginning is passed over, as long as there is another.
@@ -70,11 +81,11 @@ class Replicas:
         alive = self._serving(beginning.model)
         withheld = self.newcomers.withheld(beginning.key)
         ready = {name: heard for name, heard in alive.items() if name not in withheld} or alive
-        candidates = [Candidate(n, heard.about.load + heard.sent, heard.about.slots) for n, heard in ready.items()]
-        found = pick(beginning.key, candidates)
+        found = pick(beginning.key, [heard.candidate(beginning.key) for heard in ready.values()], session)
         if found is None:
             return ""
         alive[found.name].sent += calls
+        alive[found.name].asked.add(beginning.key)
         return found.name
 
     async def tell(self, name: str, beginning: Beginning) -> bool:
@@ -93,7 +104,7 @@ class Replicas:
 
     def held(self, model: str) -> dict[str, frozenset[str]]:
         """The keys that each replica of a model has named last; empty where none keeps prefixes for it."""
-        return {name: frozenset(heard.about.prefixes) for name, heard in self._serving(model).items()}
+        return {name: heard.keys for name, heard in self._serving(model).items()}
 
     async def move_orphans(self) -> int:
         """Publish what waits for replicas that are gone anew, for whoever is free; returns how many tasks.
@@ -152,7 +163,8 @@ class Replicas:
         except msgspec.MsgspecError as error:
             log.warning("replica %s says what cannot be read: %s", name, error)
             return
-        self._heard[name] = _Heard(about, self.clock())
+        earlier = self._heard.get(name)
+        self._heard[name] = _Heard(about, self.clock(), earlier.asked if earlier else Keys())
         if about.leaving:
             self.newcomers.left(name)
             return
