@@ -26,7 +26,7 @@ from contracts.subjects import BUCKETS, STREAMS, Stream
 from shared.settings import SERVICES
 
 ADDRESSES = [c.subject for c in MESSAGES if c.subject] + list(MORE_SUBJECTS)
-NOT_PUBLISHED_TO = {"work_filter", "job_group"}
+NOT_PUBLISHED_TO = {"work_filter", "consumer_of", "job_group"}
 """Functions of `subjects` that give no subject to publish to."""
 
 
