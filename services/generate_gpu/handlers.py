@@ -24,6 +24,7 @@ from services.generate_gpu.domain.load import Load
 from services.generate_gpu.domain.output import checker
 from services.generate_gpu.domain.permits import Limited, Permits, Unlimited, unlimited
 from services.generate_gpu.domain.purchase import Purchase
+from services.generate_gpu.domain.remembering import remembering
 from services.generate_gpu.domain.shares import Shares
 from services.generate_gpu.domain.stream import Publisher, TokenStream
 from services.generate_gpu.domain.watch import unless
@@ -82,7 +83,7 @@ async def _generated(task: Task, step: Generate, workshop: Workshop) -> list[Ite
         return [replace(item, failure=Failure(code, str(error), SERVICE)) for item in task.items]
     if bench.permits is None and bench.ladder.first.instant and not step.stream and step.schema is None:
         return [await bench.at_once(item) for item in task.items]
-    with workshop.load.of(len(task.items), step.prefix):
+    with workshop.load.of(len(task.items)):
         await bench.ask()
         results = await asyncio.gather(*(bench.settle(item) for item in task.items))
         await bench.report()
@@ -197,7 +198,7 @@ class _Bench:
 
 async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
     models = _able(step, workshop.catalogue.ladder(step.model))
-    rungs = ladder(models, workshop.engines, workshop.breakers)
+    rungs = remembering(ladder(models, workshop.engines, workshop.breakers), workshop.load, step.prefix)
     permits = workshop.limits.of(task, models[0])
     ledger = workshop.ledger if permits is not None else _ledger(workshop.ledger, rungs, step)
     return _Bench(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import msgspec
 import pytest
 from in_process import Core
 from register import HOT, KEY, MODEL, Keeper, replica, send, until
@@ -115,15 +116,17 @@ async def test_what_cannot_be_read_is_no_replica(core: Core, replicas: Replicas)
 
 def test_load_counts_calls_and_keeps_the_newest_prefixes() -> None:
     load = Load()
-    with load.of(3, "a"), load.of(2, "b"), load.of(1, "a"), load.of(1, ""):
-        assert load.running == 7
+    with load.of(3), load.of(2):
+        assert load.running == 5
     assert load.running == 0
+    for key in ("a", "b", "a"):
+        load.holds(key)
     assert load.prefixes == ["a", "b"]
     for n in range(2000):
-        with load.of(1, str(n)):
-            pass
-    assert load.prefixes[:2] == ["1999", "1998"]
-    assert len(load.prefixes) == 64
+        load.holds(f"{n:08}, and the digits that the register does not show")
+    assert load.prefixes[:2] == ["00001999", "00001998"]
+    assert len(load.prefixes) == 1024
+    assert len(msgspec.json.encode(load.prefixes)) < 12_000, "it is said every second"
 
 
 async def test_a_replica_whose_engine_has_died_gets_no_work_until_it_is_back(core: Core, replicas: Replicas) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import pytest
 from in_process import Core, GenerateSettings
@@ -111,20 +112,40 @@ async def test_questions_wait_with_the_new_version_until_all_who_will_serve_it_k
         await one.close()
 
 
+def live(load: Load, keys: int) -> None:
+    """So many prefixes that have been asked for since."""
+    for n in range(keys):
+        load.holds(blake2b(str(n).encode(), digest_size=12).hexdigest())
+
+
+async def test_with_a_thousand_live_prefixes_a_version_still_waits_until_it_is_known(
+    core: Core, replicas: Replicas
+) -> None:
+    one = await replica(core, "one", Kept())
+    live(one.load, 1000)
+    assert one.load.prefixes[-1] == "old"
+    await until_shown(replicas, 1001)
+    await heard(replicas)
+    assert await until_ready(Rollout(replicas)) > 0
+    assert len(one.engine.requests) == 1
+    await one.close()
+
+
 async def test_what_a_replica_has_computed_long_ago_is_not_computed_again(core: Core, replicas: Replicas) -> None:
-    """The register shows the newest 64 only: a replica that is told to compute an older one shows it again."""
     one = await replica(core, "one", Kept())
     one.load.holds("new")
-    for n in range(100):
-        one.load.holds(f"other-{n}")
-    one.load.holds("old")
-    assert "new" not in one.load.prefixes
-    while not replicas.held("house"):  # noqa: ASYNC110 - it says so itself
-        await asyncio.sleep(0.02)
-    await until_ready(Rollout(replicas))
-    assert one.load.prefixes[0] == "new"
+    live(one.load, 1000)
+    await until_shown(replicas, 1002)
+    await heard(replicas)
+    assert await until_ready(Rollout(replicas)) == 0
     assert one.engine.requests == []
     await one.close()
+
+
+async def until_shown(replicas: Replicas, keys: int) -> None:
+    async with asyncio.timeout(10):
+        while [len(shown) for shown in replicas.held("house").values()] != [keys]:  # noqa: ASYNC110 - it says so itself
+            await asyncio.sleep(0.05)
 
 
 async def test_a_version_that_nobody_can_compute_goes_live_all_the_same(core: Core, replicas: Replicas) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.events import Replica
+from contracts.events import Replica, shown
 from contracts.item import Message
 from services.route.domain import newcomers as limits
 from services.route.domain.newcomers import AGAIN_S, LONGEST_S, MOST, Hottest, Newcomers
@@ -55,6 +55,19 @@ def test_it_is_chosen_for_what_it_says_that_it_holds(known: Newcomers) -> None:
     known.heard(Replica("new", ["house"], prefixes=MOVING[1:3]), [OLD])
     assert not known.withheld(MOVING[1])
     assert known.withheld(MOVING[3]) == {"new"}
+
+
+def test_keys_are_longer_than_what_the_register_shows_of_them(clock: Clock) -> None:
+    known = Newcomers(clock)
+    known.heard(OLD, [])
+    key = "9f86d081884c7d659a2feaa0"
+    known.asked(beginning(key), 1)
+    known.heard(Replica("new", ["house"]), [])
+    assert known.withheld(key) == {"new"}
+    known.heard(Replica("new", ["house"], prefixes=[shown(key)]), [])
+    assert not known.withheld(key)
+    known.heard(Replica("newer", ["house"], prefixes=[shown(key)]), [])
+    assert not known.withheld(key)
 
 
 def test_what_it_is_silent_about_is_told_again(known: Newcomers, clock: Clock) -> None:

@@ -1,7 +1,9 @@
 """Which replicas must know a new version's beginning before traffic moves."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from contracts.events import shown
 from services.route.domain.prefix import Beginning, begun
 from services.route.domain.prompts import load_prompts
 from services.route.domain.replicas import Candidate, preference
@@ -25,6 +27,13 @@ def test_those_that_are_warm_are_not_warmed_again() -> None:
     assert cold(CHANGE, holding(**{first: "new", second: "old"})) == []
     assert cold(CHANGE, holding(**{first: "new old", second: "old"})) == [second]
     assert cold(CHANGE, holding(a="old new", b="old new", c="old new")) == []
+
+
+def test_keys_are_longer_than_what_the_register_shows_of_them() -> None:
+    old, new = "9f86d081884c7d659a2feaa0", "c55ad015a3bf4f1b2b0b822c"
+    change = Change(replace(CHANGE.to, key=new), old)
+    assert cold(change, {"a": {shown(old)}}) == ["a"]
+    assert cold(change, {"a": {shown(old), shown(new)}}) == []
 
 
 def test_without_traffic_there_is_nothing_to_wait_for() -> None:

@@ -56,7 +56,7 @@ class Warming:
     async def _compute(self, about: Warm, engine: Keeping) -> None:
         request = CompletionRequest(about.messages, batch=True, salt=salt(about.tenant, about.prompt))
         try:
-            with self.load.of(1, ""):
+            with self.load.of(1):
                 await engine.warm(request)
         except (ItemError, Retryable) as error:
             log.warning("%s has not been computed for %s: %s", about.prompt, about.tenant, error)

@@ -4,7 +4,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SHOWN = 64
+from contracts.events import shown
+
 _KEPT = 1024
 
 
@@ -17,14 +18,15 @@ class Load:
 
     @property
     def prefixes(self) -> list[str]:
-        return list(reversed(self._prefixes))[:_SHOWN]
+        """As the register shows them."""
+        return [shown(prefix) for prefix in reversed(self._prefixes)]
 
     def known(self, prefix: str) -> bool:
-        """Whether the prefix of this key has been seen, and nothing newer has pushed it out."""
+        """Whether the prefix of this key has been computed, and nothing newer has pushed it out."""
         return prefix in self._prefixes
 
     def holds(self, prefix: str) -> None:
-        """The prefix of this key has been computed, or is about to be."""
+        """The prefix of this key has been computed."""
         self._prefixes[prefix] = None
         self._prefixes.move_to_end(prefix)
         if len(self._prefixes) > _KEPT:
@@ -35,10 +37,8 @@ class Load:
         self._prefixes.clear()
 
     @contextmanager
-    def of(self, calls: int, prefix: str) -> Iterator[None]:
-        """Around so many calls with the prefix of this key; an empty one is not remembered."""
-        if prefix:
-            self.holds(prefix)
+    def of(self, calls: int) -> Iterator[None]:
+        """Around so many calls."""
         self.running += calls
         try:
             yield

@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NotFoundError
 
 from contracts import subjects
-from contracts.events import Replica, Warm
+from contracts.events import Replica, Warm, shown
 from contracts.subjects import MSG_ID, REPLICAS, WORK
 from services.route.domain.newcomers import Newcomers
 from services.route.domain.prefix import Beginning
@@ -43,13 +43,13 @@ class _Heard:
     sent: int = 0
 
     def candidate(self, key: str) -> Candidate:
-        serves = key in self.keys or key in self.asked
+        serves = shown(key) in self.keys or key in self.asked
         return Candidate(self.about.name, self.about.load + self.sent, self.about.slots, serves)
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """That it says it holds."""
-        return frozenset(self.about.prefixes)
+        """That it says it holds, as the register shows them."""
+        return frozenset(map(shown, self.about.prefixes))
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Replicas:
         return self.clock() - self._since > _SPOKEN_S
 
     def held(self, model: str) -> dict[str, frozenset[str]]:
-        """The keys that each replica of a model has named last; empty where none keeps prefixes for it."""
+        """The keys that each replica of a model shows; empty where none keeps prefixes for it."""
         return {name: heard.keys for name, heard in self._serving(model).items()}
 
     async def move_orphans(self) -> int:

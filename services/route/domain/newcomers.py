@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from contracts.events import Replica
+from contracts.events import Replica, shown
 from services.route.domain.prefix import Beginning
 from services.route.domain.replicas import Candidate, preference
 
 MOST = 32
-"""Beginnings that a newcomer is warmed with; the register shows twice as many, so it can say that it holds them."""
+"""Beginnings that a newcomer is warmed with."""
 LONGEST_S = 60.0
 """Then it is chosen all the same: a replica that cannot compute a beginning shall not be without work for ever."""
 AGAIN_S = 5.0
@@ -100,7 +100,8 @@ class Newcomers:
         waiting = self._waiting.get(about.name)
         if waiting is None:
             return
-        for key in waiting.missing.keys() & set(about.prefixes):
+        held = set(about.prefixes)
+        for key in [key for key in waiting.missing if shown(key) in held]:
             self.computed(about.name, key)
             waiting.told = max(waiting.told, self.clock())  # it is at work
 
@@ -139,5 +140,5 @@ class Newcomers:
             names = [about.name, *(other.name for other in others if one.model in other.models)]
             return preference(one.key, [Candidate(name) for name in names])[0].name
 
-        hottest = self.hottest.of(about.models, self.clock())
-        return [one for one in hottest if one.key not in about.prefixes and owner(one) == about.name][:MOST]
+        hottest, held = self.hottest.of(about.models, self.clock()), set(about.prefixes)
+        return [one for one in hottest if shown(one.key) not in held and owner(one) == about.name][:MOST]

@@ -1,0 +1,43 @@
+"""Which prefixes an engine holds: those of calls that it has answered. A call that failed may have computed none."""
+
+from dataclasses import dataclass
+
+from contracts.item import Completion
+from services.generate_gpu.domain.completion import CompletionRequest, Engine, Keeping, OnDelta
+from services.generate_gpu.domain.ladder import Ladder
+from services.generate_gpu.domain.load import Load
+
+
+@dataclass(frozen=True)
+class _Remembering:
+    """Looks like the engine."""
+
+    engine: Engine
+    load: Load
+    prefix: str
+
+    @property
+    def paid(self) -> bool:
+        return self.engine.paid
+
+    @property
+    def instant(self) -> bool:
+        return self.engine.instant
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        """See `Engine`."""
+        found = await self.engine.complete(request, on_delta)
+        self.load.holds(self.prefix)
+        return found
+
+    async def close(self) -> None:
+        """The engine is not ours to close."""
+
+
+def remembering(rungs: Ladder, load: Load, prefix: str) -> Ladder:
+    """The same rungs; calls of the model that was asked for are remembered by the key of their prefix, if there is one
+    and the model's engine keeps prefixes. The key says nothing about other models."""
+    first = rungs.first
+    if not prefix or not isinstance(first, Keeping):
+        return rungs
+    return rungs.through(lambda step: _Remembering(first, load, prefix) if step.rung == "primary" else step.engine)
