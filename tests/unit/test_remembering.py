@@ -55,8 +55,9 @@ class Silent:
 def workshop(**engines: Engine) -> Workshop:
     """Models of these engines; each falls back on the next."""
     names = list(engines)
+    after = dict(zip(names, [*((name,) for name in names[1:]), ()], strict=True))
     models = [
-        Model(name=name, engine="noop", default=name == names[0], fallback=tuple(names[place + 1 : place + 2]))
+        Model(name=name, engine="openai", base_url="http://nowhere", id=name, fallback=after[name], default=not place)
         for place, name in enumerate(names)
     ]
     known: Mapping[str, Engine] = engines

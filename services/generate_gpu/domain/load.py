@@ -1,4 +1,4 @@
-"""What a replica says about itself: how much it has to do, and which prefixes it has seen last."""
+"""What a replica says about itself: how much it has to do, and which prefixes it has computed last."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
