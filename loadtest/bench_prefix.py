@@ -118,7 +118,7 @@ def open_replicas(options: argparse.Namespace, folder: Path) -> list[Replica]:
     """Engines in processes of their own, as two generate services would have them."""
     share = max(1, round(options.tenants / options.replicas * options.room))
     blocks = max(share * (options.tokens + 200), WINDOW) // BLOCK + 1  # an engine takes no less than its window
-    about = model_of(options, folder, WINDOW, block_size=BLOCK, num_gpu_blocks_override=blocks)
+    about = model_of(options, folder, WINDOW, options.replicas, block_size=BLOCK, num_gpu_blocks_override=blocks)
     return [Replica(f"generate-{n}", Vllm(about, Host([about])), options.at_once) for n in range(options.replicas)]
 
 

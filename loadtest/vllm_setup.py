@@ -40,9 +40,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Setting]:
     return given
 
 
-def model_of(options: argparse.Namespace, folder: Path, context: int, **more: Setting) -> Model:
-    """The model as the catalogue would have it; a random one is written to the folder."""
-    environment()
+def model_of(options: argparse.Namespace, folder: Path, context: int, engines: int = 1, **more: Setting) -> Model:
+    """The model as the catalogue would have it, for so many engines at once; a random one is written to the folder."""
+    environment(engines)
     name = options.model or make_model(folder, options)
     return Model(
         name="bench", engine="vllm", id=name, context=context, default=True, settings=more | settings_of(options)
@@ -56,11 +56,16 @@ def make_model(folder: Path, options: argparse.Namespace) -> str:
     return str(folder)
 
 
-def environment() -> None:
-    """For a machine without a GPU and without a way to the hub; what is set already stays."""
+def environment(engines: int) -> None:
+    """For a machine without a GPU and without a way to the hub, on which so many engines run at the same time; what is
+    set already stays."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+    # left to itself each engine binds its threads to the same cores, and others cannot make room for it there
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // engines if engines > 1 else cores - 1)))
 
 
 def conditions(options: argparse.Namespace) -> dict[str, object]:
