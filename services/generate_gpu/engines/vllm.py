@@ -4,7 +4,6 @@ All calls share one engine, which batches them token by token; a call that is ca
 """
 
 import asyncio
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -56,12 +55,10 @@ class Vllm:
         from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        began = time.monotonic()
         try:
             async with asyncio.timeout(self._model.timeout.total):
                 yield
         except TimeoutError:
-            self._host.doubt(began)
             raise Retryable(f"{self._name} did not answer in time") from None
         except EngineDeadError:
             raise Retryable(f"the engine of {self._name} has died; it is started again") from None
@@ -109,7 +106,6 @@ class Vllm:
         heard = Heard(prompt=len(prompt))
         async with aclosing(await self._outputs(prompt, parameters, request)) as outputs:
             async for output in outputs:
-                self._host.heard()
                 heard.add(output)
                 if on_delta is not None:
                     first = output.outputs[0]

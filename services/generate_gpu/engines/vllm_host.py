@@ -6,7 +6,6 @@ The engine takes seconds to start, so that happens in a thread: the service's he
 import asyncio
 import atexit
 import logging
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -46,9 +45,7 @@ class Host:
         self._opening: asyncio.Task[None] | None = None
         self._once = False  # it has been open
         self._not_before = 0.0  # seconds of the loop's clock: an engine that does not start is not tried all the time
-        self._ended = False  # by us
         self._closed = False
-        self._heard_at = 0.0  # seconds, monotonic: when the engine last said something, to whomever
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # a tokenizer serves one at a time
 
     @property
@@ -75,23 +72,11 @@ class Host:
 
     def ready(self) -> bool:
         """Whether there is an engine that lives. One that has died begins to be opened again."""
-        if self._engine is not None and not self._engine.errored and not self._ended:
+        if self._engine is not None and not self._engine.errored:
             return True
         if self._once and not self._closed and asyncio.get_running_loop().time() >= self._not_before:
             self._begun()
         return False
-
-    def heard(self) -> None:
-        """The engine has said something."""
-        self._heard_at = time.monotonic()
-
-    def doubt(self, since: float) -> None:
-        """A call has waited in vain since then (seconds, monotonic). Where nobody has heard anything either, the engine
-        hangs: it is ended, and found dead like any other."""
-        if self._guard is not None and self._heard_at < since:
-            log.error("the engine of %s has said nothing for %.0f s; it is ended", self.id, time.monotonic() - since)
-            self._guard.kill()
-            self._ended = True  # vLLM notices a little later
 
     def _begun(self) -> asyncio.Task[None]:
         """The task that opens the engine; there is one at a time."""
@@ -110,7 +95,7 @@ class Host:
             self._not_before = asyncio.get_running_loop().time() + _PAUSE_S
             log.warning("%s", error)
             raise
-        self._once, self._ended = True, False
+        self._once = True
 
     async def _guarded(self) -> "AsyncLLM":
         """The engine once it is open, its processes watched over from when they come: that takes a while, too."""
