@@ -56,9 +56,7 @@ class Replica(Struct, frozen=True, omit_defaults=True):
     models: list[str] = field(default_factory=list)  # those that keep prefixes
     load: int = 0  # calls that it has taken, those that wait in its engine included
     slots: int = 1  # calls that it makes progress with at the same time
-    prefixes: list[str] = field(
-        default_factory=list
-    )  # those it has computed last, as `shown`, newest first, at most 1,024
+    prefixes: list[str] = field(default_factory=list)  # computed last, each as `shown`, newest first, at most 1,024
     leaving: bool = False  # it takes nothing new, and finishes what it has in hand
     v: int = 1
 

@@ -2,7 +2,7 @@
 
 The same model with the same settings, in turns: an engine in this process (AsyncLLM, streaming), then one in the
 generate service of an embedded stack, then directly again, and so on. Never both at once: on a CPU they would take the
-cores from each other. The same prompts, as text, go to both: first one at a time with a pause after each, as a person
+cores from each other. The same prompts, as text, go to both: first one at a time with a pause before each, as a person
 has it, for the time to the first piece of text; then so many people at once without any pause, for tokens per second.
 On our side the clock runs from before the job is published until its first token, or its stored result, is back with
 the client. Each prompt is asked once in a turn, so that the prefix cache helps both alike. The last line is JSON.

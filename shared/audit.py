@@ -162,23 +162,27 @@ def firsts(task: Task, items: list[Item]) -> list[float]:
 
 def phases(items: list[Item]) -> list[tuple[str, float]]:
     """Milliseconds of each call in its engine's queue, for its prompt and for the rest, where the engine says so."""
-    told = [timing for timing in _timings(items) if timing.prefill_ms]
     return [
         phase
-        for timing in told
+        for timing in _told(items)
         for phase in (("queue", timing.queue_ms), ("prefill", timing.prefill_ms), ("decode", timing.decode_ms))
     ]
 
 
 def _timing(task: Task, items: list[Item]) -> tuple[float, float, float, float]:
     """Means over the items: to the first token, in the engine's queue, for the prompt, for the rest."""
-    timings = _timings(items)
+    told = _told(items)
     return (
         _mean(firsts(task, items)),
-        _mean([timing.queue_ms for timing in timings if timing.prefill_ms]),
-        _mean([timing.prefill_ms for timing in timings if timing.prefill_ms]),
-        _mean([timing.decode_ms for timing in timings if timing.prefill_ms]),
+        _mean([timing.queue_ms for timing in told]),
+        _mean([timing.prefill_ms for timing in told]),
+        _mean([timing.decode_ms for timing in told]),
     )
+
+
+def _told(items: list[Item]) -> list[Timing]:
+    """Of calls whose engine says how long each phase took."""
+    return [timing for timing in _timings(items) if timing.prefill_ms]
 
 
 def _timings(items: list[Item]) -> list[Timing]:

@@ -70,10 +70,15 @@ def validator_of(schema: dict[str, object]) -> Draft202012Validator:
         except SchemaError as error:
             reason = f"not a JSON Schema: {error.json_path}: {error.message[:_SHOWN]}"
             raise Uncheckable(reason) from None
-        validator = Draft202012Validator(schema, registry=Registry())
+        validator = unfetching(schema)
         for nothing in (dict[str, object](), list[object]()):
             validator.is_valid(nothing)
     return validator
+
+
+def unfetching(schema: dict[str, object]) -> Draft202012Validator:
+    """A validator that fetches nothing, for a schema that is one."""
+    return Draft202012Validator(schema, registry=Registry())
 
 
 def mismatch(validator: Draft202012Validator, data: object) -> ValidationError | None:

@@ -9,6 +9,8 @@ from servers import NatsServer, start_nats, start_redis
 if TYPE_CHECKING:
     from in_process import Core
 
+    from services.route.adapters.replicas import Replicas
+
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
@@ -29,3 +31,14 @@ async def core(nats_server: NatsServer, redis_server: str) -> "AsyncIterator[Cor
 
     async with open_core(nats_server.url, redis_server) as opened:
         yield opened
+
+
+@pytest.fixture
+async def replicas(core: "Core") -> "AsyncIterator[Replicas]":
+    """What route knows of the replicas of generate."""
+    from services.route.adapters.replicas import Replicas  # imported here, as above
+
+    opened = Replicas(core.bus)
+    await opened.open()
+    yield opened
+    await opened.close()

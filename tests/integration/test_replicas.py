@@ -1,7 +1,6 @@
 """Replicas that say they are alive: where their work goes, and what becomes of it when they fall silent."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import msgspec
@@ -18,14 +17,6 @@ from services.route.adapters.replicas import Replicas
 from services.route.domain.replicas import Candidate, preference
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture
-async def replicas(core: Core) -> AsyncIterator[Replicas]:
-    opened = Replicas(core.bus)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_a_replica_that_says_so_is_chosen_and_takes_its_work(core: Core, replicas: Replicas) -> None:

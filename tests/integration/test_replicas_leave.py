@@ -1,7 +1,6 @@
 """What becomes of the work of replicas that die, and of those that leave in order, on a real NATS server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from in_process import Core
@@ -11,14 +10,6 @@ from contracts.subjects import REPLICAS
 from services.route.adapters.replicas import Replicas
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture
-async def replicas(core: Core) -> AsyncIterator[Replicas]:
-    opened = Replicas(core.bus)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_the_waiting_work_of_a_dead_replica_goes_to_others(core: Core, replicas: Replicas) -> None:

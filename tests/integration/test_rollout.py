@@ -1,7 +1,6 @@
 """A new version of a prompt on a real NATS server: replicas compute its beginning, then questions come with it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -54,14 +53,6 @@ class Replica:
     async def close(self) -> None:
         await self.register.close()
         await self.warming.close()
-
-
-@pytest.fixture
-async def replicas(core: Core) -> AsyncIterator[Replicas]:
-    opened = Replicas(core.bus)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def replica(core: Core, name: str, engine: Kept) -> Replica:

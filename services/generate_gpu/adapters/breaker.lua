@@ -1,7 +1,7 @@
 -- The breaker of one model, the same for all replicas. Times are the server's, in milliseconds.
 -- KEYS: 1 the model's hash: epoch (rises with every change), errors and late (calls in a row), notbefore (Retry-After:
---       nobody calls before, open or not), asked (since when it asks for that), why, and while it is open until, since, opened (times in a row), from (the epoch it opened in), probe
---       (until when nobody else may make one)
+--       nobody calls before, open or not), asked (since when it asks for that), why, and while it is open until,
+--       since, opened (times in a row), from (the epoch it opened in), probe (until when nobody else may make one)
 -- ARGV: 'ask', milliseconds that a probe may take
 --       'tell', epoch, outcome (ok, slow, failed, unknown), judged (0, 1), how many in a row open it, milliseconds it
 --       is open at first, and at most, jitter (0…1), milliseconds of Retry-After, why

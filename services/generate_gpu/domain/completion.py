@@ -1,15 +1,18 @@
 """What an engine gets and gives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
-from contracts.item import Completion, Item, Message, Passage, Quote, Tool
+from contracts.item import Completion, Item, Message, Passage, Quote, Tool, Usage
 from contracts.job import Lane
 from contracts.steps import Generate
 from services.generate_gpu.domain.refusal import REFUSAL
 from services.generate_gpu.domain.salt import salt
-from shared.errors import Retryable
+from shared.errors import ItemError, Later, Retryable
 
 
 class OnDelta(Protocol):
@@ -44,13 +47,8 @@ class CompletionRequest(Struct, frozen=True):
         return self.tool_choice not in ("", "auto", "none")
 
 
-class Away(Retryable):
-    """The engine is known to be away, and comes back by itself: another rung may answer meanwhile. Where none does, the
-    item waits `after` seconds, which is no attempt."""
-
-    def __init__(self, reason: str, *, after: float) -> None:
-        super().__init__(reason, after=after)
-        self.after: float = after
+class Away(Later):
+    """The engine comes back by itself; another rung may answer meanwhile, else the item waits."""
 
 
 class Engine(Protocol):
@@ -72,6 +70,34 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and threads."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """Looks like the engine; whoever builds on it does something about its calls."""
+
+    engine: Engine
+
+    @property
+    def paid(self) -> bool:
+        return self.engine.paid
+
+    @property
+    def instant(self) -> bool:
+        return self.engine.instant
+
+    async def close(self) -> None:
+        """The engine is not ours to close."""
+
+
+@contextmanager
+def costing(usage: Usage) -> Iterator[None]:
+    """An answer that is no use has cost all the same."""
+    try:
+        yield
+    except (ItemError, Retryable) as error:
+        error.usage = usage
+        raise
 
 
 @runtime_checkable

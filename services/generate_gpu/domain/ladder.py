@@ -178,6 +178,8 @@ async def _called(step: Step, request: CompletionRequest, on_delta: OnDelta | No
     """An error that another rung may do without is a fall; others are the item's own."""
     try:
         return await step.engine.complete(request, on_delta)
+    except Away as error:
+        return _Fell(step.model.name, error)
     except Later:
         raise
     except Retryable as error:

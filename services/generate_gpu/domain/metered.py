@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from contracts.item import Completion, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.completion import Around, CompletionRequest, OnDelta
 from services.generate_gpu.domain.limits import prompt_tokens
 from services.generate_gpu.domain.permits import Permit
 from shared.errors import ItemError, Retryable
@@ -13,20 +13,11 @@ from shared.text import count_tokens
 
 
 @dataclass(frozen=True)
-class Metered:
-    """Looks like the engine."""
+class Metered(Around):
+    """`lost` hears what a call has used that brought nothing."""
 
-    engine: Engine
     permit: Permit
     lost: Callable[[Usage], None]
-
-    @property
-    def paid(self) -> bool:
-        return self.engine.paid
-
-    @property
-    def instant(self) -> bool:
-        return self.engine.instant
 
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
         """See `Engine`; raises what the permit raises, too."""
@@ -41,9 +32,6 @@ class Metered:
             if usage is not None:
                 self.lost(usage)
             raise
-
-    async def close(self) -> None:
-        """The engine is not ours to close."""
 
 
 @dataclass

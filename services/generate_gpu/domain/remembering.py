@@ -3,35 +3,21 @@
 from dataclasses import dataclass
 
 from contracts.item import Completion
-from services.generate_gpu.domain.completion import CompletionRequest, Engine, Keeping, OnDelta
+from services.generate_gpu.domain.completion import Around, CompletionRequest, Keeping, OnDelta
 from services.generate_gpu.domain.ladder import Ladder
 from services.generate_gpu.domain.load import Load
 
 
 @dataclass(frozen=True)
-class _Remembering:
-    """Looks like the engine."""
-
-    engine: Engine
+class _Remembering(Around):
     load: Load
     prefix: str
-
-    @property
-    def paid(self) -> bool:
-        return self.engine.paid
-
-    @property
-    def instant(self) -> bool:
-        return self.engine.instant
 
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
         """See `Engine`."""
         found = await self.engine.complete(request, on_delta)
         self.load.holds(self.prefix)
         return found
-
-    async def close(self) -> None:
-        """The engine is not ours to close."""
 
 
 def remembering(rungs: Ladder, load: Load, prefix: str) -> Ladder:

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 import msgspec
-from jsonschema import Draft202012Validator
-from referencing import Registry
 
 from contracts.item import Completion, Message, Tool, ToolCall
 from services.generate_gpu.domain.output import Invalid, expectation
 from shared.errors import ItemError
-from shared.schema_check import Uncheckable, mismatch
+from shared.schema_check import Uncheckable, mismatch, unfetching
 
 
 def tool_call(name: str, arguments: str, id: str = "") -> ToolCall:
@@ -82,7 +80,7 @@ def _wrong(call: ToolCall, tool: Tool | None, where: str, names: Sequence[str]) 
     if call.raw:
         return Invalid(f"{where}.arguments", f"expected a JSON object, got {call.raw[:160]!r}")
     try:
-        wrong = mismatch(Draft202012Validator(tool.parameters, registry=Registry()), call.arguments)
+        wrong = mismatch(unfetching(tool.parameters), call.arguments)
     except Uncheckable as error:
         raise ItemError("malformed", f"options.tools: {tool.name}.parameters: {error}") from None
     if wrong is None:

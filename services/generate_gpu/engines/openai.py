@@ -7,8 +7,8 @@ means in `openai_errors.py`.
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.item import Completion, TokenLogprob, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
+from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, costing, refuses
 from services.generate_gpu.engines.openai_errors import Endpoint
 from services.generate_gpu.engines.openai_wire import (
     Call,
@@ -101,7 +101,7 @@ class OpenAI:
             raise Retryable(f"{self._endpoint.name} sent no choices")
         told = [one for one in reply.choices if one.message.text.strip() or one.message.calls] or reply.choices[:1]
         usage = self._usage([choice.message.text for choice in told[: request.n]], request, reply.usage)
-        with _costing(usage):
+        with costing(usage):
             said = [(_said(choice.message, choice.logprobs), choice.finish) for choice in told[: request.n]]
             found = [self._completion(one, ending, request) for one, ending in said]
         return [replace(found[0], usage=usage), *found[1:]]
@@ -130,7 +130,7 @@ class OpenAI:
             raise Retryable(f"{self._endpoint.name} sent half an answer")
         said = Completion("".join(text), self._model.name, tool_calls=joined(calls), logprobs=logprobs)
         cost = self._usage([said.text], request, usage)
-        with _costing(cost):
+        with costing(cost):
             return [replace(self._completion(said, ending, request), usage=cost)]
 
     @asynccontextmanager
@@ -172,13 +172,3 @@ class OpenAI:
             prompt = sum(count_tokens([message.said for message in request.messages]))
             return Usage(prompt, 0, sum(count_tokens(list(texts))), calls=1)
         return Usage(used.prompt_tokens, used.cached_tokens, used.completion_tokens, calls=1)
-
-
-@contextmanager
-def _costing(usage: Usage) -> Iterator[None]:
-    """An answer that is no use has cost all the same."""
-    try:
-        yield
-    except (ItemError, Retryable) as error:
-        error.usage = usage
-        raise

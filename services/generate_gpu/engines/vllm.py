@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from contracts.item import Completion, Tool, ToolCall
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, refuses
+from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, costing, refuses
 from services.generate_gpu.domain.tools import as_openai
 from services.generate_gpu.engines.vllm_adapters import fingerprint
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
@@ -138,9 +138,8 @@ class Vllm:
         samples = [sample for _, sample in sorted(heard.samples.items())]
         told = [sample for sample in samples if sample.text.strip()]
         if not told:
-            nothing = ItemError("upstream", f"{self._name} gave no text in {heard.usage.completion_tokens} tokens")
-            nothing.usage = heard.usage
-            raise nothing
+            with costing(heard.usage):
+                raise ItemError("upstream", f"{self._name} gave no text in {heard.usage.completion_tokens} tokens")
         read = await self._reader(request)
         found = [self._completion(sample, *read(sample.text)) for sample in told]
         return [replace(found[0], usage=heard.usage, timing=heard.timing), *found[1:]]

@@ -110,7 +110,7 @@ class Host:
         except asyncio.CancelledError:
             await _ended(opening, opened, guard)
             raise
-        except Exception:
+        except Exception:  # whatever it is: a guard is a process, and vLLM has ended the others itself
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard
