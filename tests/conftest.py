@@ -7,7 +7,9 @@ import pytest
 from servers import NatsServer, start_nats, start_redis
 
 if TYPE_CHECKING:
+    from generate_bench import Bench
     from in_process import Core
+    from ladder_scene import Scene
 
     from services.route.adapters.replicas import Replicas
 
@@ -42,3 +44,21 @@ async def replicas(core: "Core") -> "AsyncIterator[Replicas]":
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def bench() -> "AsyncIterator[Bench]":
+    """A workshop of generate around a scripted model."""
+    from generate_bench import open_bench  # imported here, as above
+
+    async with open_bench() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def scene(redis_server: str) -> "AsyncIterator[Scene]":
+    """Replicas of generate with a ladder of models."""
+    from ladder_scene import open_scene  # imported here, as above
+
+    async with open_scene(redis_server) as opened:
+        yield opened
