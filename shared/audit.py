@@ -20,7 +20,8 @@ from shared.errors import PenstockError
 from shared.logs import Samples
 from shared.outcome import truncated
 from shared.rungs import below_primary, lowest
-from shared.telemetry import LANE, MODEL, PHASE, Telemetry, failed, trace_id
+from shared.telemetry import LANE, MODEL, PHASE, Telemetry
+from shared.tracing import failed, trace_id
 
 
 @dataclass

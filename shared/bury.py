@@ -21,7 +21,7 @@ from shared.explain import Undecodable
 from shared.gather import lost_child
 from shared.hops import Hops, task_from_header
 from shared.results import fail
-from shared.telemetry import trace_headers
+from shared.tracing import trace_headers
 
 log = logging.getLogger("penstock.dead")
 

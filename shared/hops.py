@@ -29,7 +29,7 @@ from shared.recount import find_cursor, recount, window_key
 from shared.redriven import replace
 from shared.results import item_result, shard_result, tally
 from shared.room import Room
-from shared.telemetry import traced_again, untraced
+from shared.tracing import traced_again, untraced
 
 LATE = Failure("deadline_exceeded", "deadline exceeded: the group's time was over", "route")
 

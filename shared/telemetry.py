@@ -3,10 +3,9 @@ for messaging and for generative AI. Nothing is exported unless an OTLP address 
 
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Counter, Histogram, Observation
@@ -16,8 +15,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TraceFlags
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Span, SpanKind
 
 from contracts.item import Item, Usage
 from contracts.task import Tally, Task
@@ -25,6 +23,7 @@ from shared import VERSION
 from shared.errors import PenstockError
 from shared.logs import about
 from shared.results import total
+from shared.tracing import extract
 
 SYSTEM = "messaging.system"
 DESTINATION = "messaging.destination.name"
@@ -63,13 +62,6 @@ _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 _TOKENS = tuple(float(4**power) for power in range(14))
 """The conventions' bounds of buckets, and some above them; the SDK's own are for milliseconds."""
 
-_UNTRACED = "penstock=untraced"
-
-LINKS = 128
-"""To how many spans one links at most; the SDK keeps no more."""
-
-_PROPAGATOR = TraceContextTextMapPropagator()
-
 
 @dataclass
 class Telemetry:
@@ -100,7 +92,7 @@ class Telemetry:
     @contextmanager
     def hop(self, subject: str, headers: Mapping[str, str] | None, attempt: int) -> Iterator[Span]:
         """The span of one message's handling, a child of the span that published it."""
-        parent = _PROPAGATOR.extract(dict(headers or {}))
+        parent = extract(headers or {})
         attributes: dict[str, str | int] = {
             SYSTEM: "nats",
             DESTINATION: subject,
@@ -254,68 +246,6 @@ def _instruments(service: str, tracers: TracerProvider, meters: MeterProvider) -
         breakers=breakers,
         _providers=[tracers, meters],
     )
-
-
-def trace_headers() -> dict[str, str]:
-    """The current span's context, for the headers of a message."""
-    headers: dict[str, str] = {}
-    _PROPAGATOR.inject(headers)
-    return headers
-
-
-def untraced(headers: Mapping[str, str]) -> dict[str, str]:
-    """The same trace, of which what follows records no spans until `traced_again`: its flag `sampled` (W3C Trace
-    Context) is taken away, and `tracestate` says by whom."""
-    flags = _flags(headers)
-    if not flags & TraceFlags.SAMPLED:
-        return dict(headers)
-    state = ",".join(filter(None, (_UNTRACED, headers.get("tracestate", ""))))
-    return {**headers, "traceparent": _flagged(headers, flags & ~TraceFlags.SAMPLED), "tracestate": state}
-
-
-def traced_again(headers: Mapping[str, str]) -> dict[str, str]:
-    """Undo `untraced`; what others have switched off stays so."""
-    state = headers.get("tracestate", "").split(",")
-    if _UNTRACED not in state:
-        return dict(headers)
-    rest = [entry for entry in state if entry != _UNTRACED]
-    traceparent = _flagged(headers, _flags(headers) | TraceFlags.SAMPLED)
-    return {**headers, "traceparent": traceparent, "tracestate": ",".join(rest)}
-
-
-def _flags(headers: Mapping[str, str]) -> int:
-    """The last field of a traceparent, two hexadecimal digits; other bits than `sampled` may be set too."""
-    try:
-        return int(headers.get("traceparent", "")[-2:], 16)
-    except ValueError:
-        return 0
-
-
-def _flagged(headers: Mapping[str, str], flags: int) -> str:
-    return f"{headers['traceparent'][:-2]}{flags:02x}"
-
-
-def trace_id() -> str:
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
-
-
-def link(children: Iterable[Mapping[str, str]]) -> None:
-    """Link the current span to those that wrote these messages, by their headers; some of them where they are many."""
-    span = trace.get_current_span()
-    for headers in islice(children, LINKS):
-        context = trace.get_current_span(_PROPAGATOR.extract(dict(headers))).get_span_context()
-        if context.is_valid and context.trace_flags.sampled:
-            span.add_link(context)
-
-
-def is_recording() -> bool:
-    """Whether somebody gets the current span."""
-    return trace.get_current_span().is_recording()
-
-
-def failed(span: Span, reason: str) -> None:
-    span.set_status(Status(StatusCode.ERROR, reason))
 
 
 def _observed(depths: Mapping[tuple[str, str], int]) -> list[Observation]:

@@ -33,7 +33,8 @@ from shared.outcome import Advance, Finished, Outcome, Spread
 from shared.pull import Pull, pulling
 from shared.results import fail, fail_expired, merge_back
 from shared.settings import ServiceSettings
-from shared.telemetry import ERROR, Telemetry, trace_headers
+from shared.telemetry import ERROR, Telemetry
+from shared.tracing import trace_headers
 from shared.turns import TURNS
 
 log = logging.getLogger("penstock.worker")

@@ -16,7 +16,7 @@ from contracts.subjects import EVENTS
 from contracts.task import Task
 from services.route import handlers
 from services.route.domain.prompts import load_prompts
-from shared import telemetry
+from shared import telemetry, tracing
 from shared.errors import Poison, Retryable
 from shared.models import Catalogue, Model
 
@@ -80,27 +80,27 @@ async def test_of_a_large_job_some_shards_have_spans_and_so_has_its_report(core:
 
 def test_what_others_have_switched_off_stays_off() -> None:
     off = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00", "tracestate": "other=1"}
-    assert telemetry.traced_again(telemetry.untraced(off)) == off
+    assert tracing.traced_again(tracing.untraced(off)) == off
     for nothing in ({}, {"traceparent": "nonsense"}):
-        assert telemetry.untraced(nothing) == nothing
+        assert tracing.untraced(nothing) == nothing
 
 
 @pytest.mark.parametrize(("parent", "flags"), [(PARENT, "00"), (RANDOM_PARENT, "02")])
 def test_spans_are_switched_off_and_on_again(parent: dict[str, str], flags: str) -> None:
     on = {**parent, "tracestate": "other=1"}
-    off = telemetry.untraced(on)
+    off = tracing.untraced(on)
     assert off["tracestate"] == "penstock=untraced,other=1"
     assert off["traceparent"] == parent["traceparent"][:-2] + flags
-    assert telemetry.traced_again(off) == on
+    assert tracing.traced_again(off) == on
 
 
 def test_what_our_own_spans_write_can_be_switched_off() -> None:
     ours = telemetry_of("rerank")
     with ours.tracer.start_as_current_span("root"):
-        headers = telemetry.trace_headers()
-    for head, recorded in ((headers, True), (telemetry.untraced(headers), False)):
+        headers = tracing.trace_headers()
+    for head, recorded in ((headers, True), (tracing.untraced(headers), False)):
         with ours.hop("work.rerank.batch", head, 1):
-            assert telemetry.is_recording() is recorded
+            assert tracing.is_recording() is recorded
 
 
 async def test_each_hop_leaves_a_record(core: Core) -> None:

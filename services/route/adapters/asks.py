@@ -19,7 +19,7 @@ from shared.bus import Bus
 from shared.errors import QueueFull, Rejected, Retryable
 from shared.explain import Undecodable, explain
 from shared.hops import reply
-from shared.telemetry import trace_headers
+from shared.tracing import trace_headers
 
 SUBJECT = "ask.*.*"
 

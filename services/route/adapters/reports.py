@@ -12,7 +12,7 @@ from contracts.subjects import BURIED, RESULTS
 from contracts.task import Task
 from services.route.adapters.paces import Paces
 from services.route.handlers import FAILURES_IN_REPORT, report
-from shared import telemetry
+from shared import tracing
 from shared.cancels import Cancels
 from shared.groups import Totals
 from shared.hops import Hops
@@ -39,9 +39,9 @@ class Reports:
         if totals.taken_back:
             totals = await self._sealed(task, totals)
         failures = await self._failures(task, totals.failed_indices)
-        if telemetry.is_recording() and totals.count.size > 1:
+        if tracing.is_recording() and totals.count.size > 1:
             wanted = subjects.result(task.tenant, task.job, "*")
-            telemetry.link(await arrivals(self.hops.bus, RESULTS, wanted, telemetry.LINKS))
+            tracing.link(await arrivals(self.hops.bus, RESULTS, wanted, tracing.LINKS))
         done = report(
             task,
             size=totals.tally.succeeded + totals.tally.failed,

@@ -20,7 +20,7 @@ from shared.gather import lost_child
 from shared.hops import Hops, depth_of
 from shared.outcome import Finished, Outcome
 from shared.recount import window_key
-from shared.telemetry import trace_headers
+from shared.tracing import trace_headers
 from shared.uploads import Uploads
 
 log = logging.getLogger("penstock.open")
