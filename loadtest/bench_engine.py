@@ -1,11 +1,12 @@
 """What Penstock costs over calling the engine directly, on a real vLLM. `make bench-engine`.
 
-The same model with the same settings, in turns: an engine in this process (AsyncLLM, streaming), then one in the
-generate service of an embedded stack, then directly again, and so on. Never both at once: on a CPU they would take the
-cores from each other. The same prompts, as text, go to both: first one at a time with a pause before each, as a person
-has it, for the time to the first piece of text; then so many people at once without any pause, for tokens per second.
-On our side the clock runs from before the job is published until its first token, or its stored result, is back with
-the client. Each prompt is asked once in a turn, so that the prefix cache helps both alike. The last line is JSON.
+Two engines with the same model and the same settings, both loaded: one in this process (AsyncLLM, streaming), one in
+the generate service of an embedded stack. Never both at work: each question goes to one side and then to the other, the
+first of a pair being now this one, now that, since a machine is not as fast at every minute. The same prompts, as text,
+for both: first one at a time with a pause before each, as a person has it, for the time to the first piece of text;
+then so many people at once without any pause, for tokens per second. On our side the clock runs from before the job is
+published until its first token, or its stored result, is back with the client. Each prompt is asked once of a side, so
+that the prefix cache helps both alike. The last line is JSON.
 """
 
 import argparse
@@ -47,6 +48,10 @@ READY_S = 600.0
 FIRST_TOKENS = 4  # of an answer where only its first token is waited for
 GOAL_MS = 15.0
 GOAL_SHARE = 0.95
+PAUSE = (
+    "seconds before each question and round (default: %(default)s); an engine's worker looks for work for a second "
+    "after its last, which takes the core from the other side"
+)
 
 
 @dataclass(frozen=True)
@@ -120,15 +125,16 @@ def main() -> int:
         data = Path(folder).resolve()
         model = model_of(options, data / "model", CONTEXT, max_num_seqs=max(32, options.streams))
         os.environ["PENSTOCK_MODELS"] = str(write_catalogue(model, data))
-        directly, ours = Side(), Side()
         try:
-            for turn in range(1, options.turns + 1):
-                asyncio.run(direct_side(options, model, directly, turn))
-                over_penstock(options, ours, turn, data / f"stack-{turn}")
+            with screen.status("starting NATS, Redis, route and generate with its engine"):
+                stack = up(data / "stack", READY_S, {name: SERVICES[name] for name in ("route", "generate")})
+            sides = asyncio.run(compare(options, model, stack.nats_url))
         except PenstockError as error:
             print(f"bench-engine: {error}", file=sys.stderr)
             return 1
-    return say(options, where, directly, ours)
+        finally:
+            down(data / "stack")
+    return say(options, where, *sides)
 
 
 def write_catalogue(model: Model, folder: Path) -> Path:
@@ -148,53 +154,55 @@ class Round:
 
 @dataclass(frozen=True)
 class Side:
-    """What was seen directly, or over Penstock: milliseconds to the first text one at a time, and the rounds."""
+    """One way of asking, and what was seen of it: milliseconds to the first text one at a time, and the rounds."""
 
+    name: str
+    ask: Ask
     firsts: list[float] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
 
 
-async def direct_side(options: argparse.Namespace, model: Model, seen: Side, turn: int) -> None:
+async def compare(options: argparse.Namespace, model: Model, nats_url: str) -> tuple[Side, Side]:
     host = Host([model])
     try:
-        await measure(options, Direct(host, load_prompts().get("direct")).ask, seen, f"{turn}: directly")
+        async with await Penstock.connect(nats_url) as penstock:
+            direct = Direct(host, load_prompts().get("direct"))
+            sides = Side("directly", direct.ask), Side("over Penstock", OverPenstock(penstock).ask)
+            await measure(options, sides)
+            return sides
     finally:
         await host.close()
 
 
-def over_penstock(options: argparse.Namespace, seen: Side, turn: int, folder: Path) -> None:
-    try:
-        with screen.status("starting NATS, Redis, route and generate with its engine"):
-            stack = up(folder, READY_S, {name: SERVICES[name] for name in ("route", "generate")})
-        asyncio.run(our_side(options, stack.nats_url, seen, turn))
-    finally:
-        down(folder)
-
-
-async def our_side(options: argparse.Namespace, nats_url: str, seen: Side, turn: int) -> None:
-    async with await Penstock.connect(nats_url) as penstock:
-        await measure(options, OverPenstock(penstock).ask, seen, f"{turn}: over Penstock")
-
-
-async def measure(options: argparse.Namespace, ask: Ask, seen: Side, name: str) -> None:
+async def measure(options: argparse.Namespace, sides: tuple[Side, Side]) -> None:
     """The same questions in the same order for both sides."""
     for question in questions(3, options.words, "warm"):  # first calls are slow on any engine
-        await ask(question, FIRST_TOKENS)
-    for question in track(questions(options.asks, options.words, "one"), f"{name}, one at a time", console=screen):
-        await asyncio.sleep(options.pause)
-        seen.firsts.append((await ask(question, FIRST_TOKENS)).first_s * 1000)
-    for number in track(range(options.rounds), f"{name}, {options.streams} at once", console=screen):
+        for side in sides:
+            await side.ask(question, FIRST_TOKENS)
+    asked = questions(options.asks, options.words, "one")
+    for number, question in enumerate(track(asked, "one at a time", console=screen)):
+        for side in in_turn(number, sides):
+            await asyncio.sleep(options.pause)
+            side.firsts.append((await side.ask(question, FIRST_TOKENS)).first_s * 1000)
+    for number in track(range(options.rounds), f"{options.streams} at once", console=screen):
         asked = questions(options.streams * options.each, options.words, f"round {number}")
-        seen.rounds.append(await one_round(asked, ask, options))
+        for side in in_turn(number, sides):
+            await asyncio.sleep(options.pause)
+            side.rounds.append(await one_round(asked, side.ask, options))
 
 
-async def one_round(asked: Sequence[str], side: Ask, options: argparse.Namespace) -> Round:
+def in_turn(number: int, sides: tuple[Side, Side]) -> tuple[Side, Side]:
+    """Who is first changes, lest one always comes after the other's work."""
+    return sides if number % 2 == 0 else (sides[1], sides[0])
+
+
+async def one_round(asked: Sequence[str], ask: Ask, options: argparse.Namespace) -> Round:
     waiting = iter(asked)
     seen: list[Seen] = []
 
     async def person() -> None:
         for question in waiting:
-            answer = await side(question, options.max_tokens)
+            answer = await ask(question, options.max_tokens)
             seen.append(answer)
 
     started = time.perf_counter()
@@ -203,13 +211,15 @@ async def one_round(asked: Sequence[str], side: Ask, options: argparse.Namespace
     return Round(sum(one.tokens for one in seen) / took, statistics.median(one.first_s for one in seen) * 1000)
 
 
-def say(options: argparse.Namespace, where: dict[str, object], *sides: Side) -> int:
+def say(options: argparse.Namespace, where: dict[str, object], direct: Side, ours: Side) -> int:
     """The table, the JSON line, and 1 where a goal is missed."""
-    p50 = [statistics.median(side.firsts) for side in sides]
-    speed = [statistics.median(one.tokens_per_s for one in side.rounds) for side in sides]
-    crowd = [statistics.median(one.first_ms for one in side.rounds) for side in sides]
-    table = Table("", "directly", "over Penstock", "goal")
+    p50 = [statistics.median(side.firsts) for side in (direct, ours)]
+    later = statistics.median(mine - other for other, mine in zip(direct.firsts, ours.firsts, strict=True))
+    speed = [statistics.median(one.tokens_per_s for one in side.rounds) for side in (direct, ours)]
+    crowd = [statistics.median(one.first_ms for one in side.rounds) for side in (direct, ours)]
+    table = Table("", direct.name, ours.name, "goal")
     table.add_row("TTFT p50, one at a time, ms", f"{p50[0]:.1f}", f"{p50[1]:.1f} (+{p50[1] - p50[0]:.1f})", "+15.0")
+    table.add_row("median of the pairs' difference, ms", "", f"+{later:.1f}", "")
     table.add_row(
         f"tokens/s, {options.streams} at once",
         f"{speed[0]:.0f}",
@@ -224,10 +234,11 @@ def say(options: argparse.Namespace, where: dict[str, object], *sides: Side) -> 
         )
     reached = p50[1] - p50[0] <= GOAL_MS and speed[1] / speed[0] >= GOAL_SHARE
     sys.stdout.write(json.dumps({
-        "bench": "engine", **where, "turns": options.turns, "asks": options.asks, "pause_s": options.pause,
+        "bench": "engine", **where, "asks": options.asks, "pause_s": options.pause,
         "streams": options.streams, "rounds": options.rounds, "max_tokens": options.max_tokens,
         "direct_ttft_p50_ms": round(p50[0], 2), "ttft_p50_ms": round(p50[1], 2),
-        "ttft_overhead_p50_ms": round(p50[1] - p50[0], 2), "direct_tokens_per_s": round(speed[0], 1),
+        "ttft_overhead_p50_ms": round(p50[1] - p50[0], 2), "ttft_pair_difference_p50_ms": round(later, 2),
+        "direct_tokens_per_s": round(speed[0], 1),
         "tokens_per_s": round(speed[1], 1), "tokens_per_s_share": round(speed[1] / speed[0], 4),
         "direct_crowd_ttft_p50_ms": round(crowd[0], 1), "crowd_ttft_p50_ms": round(crowd[1], 1), "reached": reached,
     }) + "\n")  # fmt: skip
@@ -236,12 +247,11 @@ def say(options: argparse.Namespace, where: dict[str, object], *sides: Side) -> 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=2, help="of both sides (default: %(default)s)")
-    parser.add_argument("--asks", type=int, default=40, help="questions one at a time in a turn (default: %(default)s)")
-    parser.add_argument("--pause", type=float, default=0.1, help="seconds before each of them (default: %(default)s)")
+    parser.add_argument("--asks", type=int, default=60, help="questions one at a time (default: %(default)s)")
+    parser.add_argument("--pause", type=float, default=1.3, help=PAUSE)
     parser.add_argument("--streams", type=int, default=16, help="people at once (default: %(default)s)")
     parser.add_argument("--each", type=int, default=4, help="questions of each in a round (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="of a side in a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, help="of each side (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=48, help="of an answer in a round (default: %(default)s)")
     parser.add_argument("--words", type=int, default=120, help="of a question (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit code 1 where a goal is missed")

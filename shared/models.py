@@ -31,7 +31,8 @@ class Price(_Entry):
 
 
 class Timeout(_Entry):
-    """Seconds. `read` is the longest silence between two pieces of an answer, `total` bounds a whole call."""
+    """Seconds. `read` is the longest silence between two pieces of an answer (of an engine in this process: between two
+    of its steps, while anybody waits), `total` bounds a whole call."""
 
     connect: float = Field(default=5.0, gt=0)
     read: float = Field(default=60.0, gt=0)

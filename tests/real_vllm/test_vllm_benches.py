@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.vllm, pytest.mark.servers, pytest.mark.timeout(900)]
 
-ENGINE = "--turns 1 --asks 2 --pause 0 --streams 2 --each 1 --rounds 1 --max-tokens 4 --words 20"
+ENGINE = "--asks 2 --pause 0 --streams 2 --each 1 --rounds 1 --max-tokens 4 --words 20"
 PREFIX = "--tenants 4 --questions 3 --tokens 300 --max-tokens 2"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from services.generate_gpu.domain.completion import Away, CompletionRequest, Eng
 from services.generate_gpu.domain.salt import salt
 from services.generate_gpu.engines.vllm import Vllm
 from shared.errors import ItemError, Retryable
-from shared.models import Model
+from shared.models import Model, Timeout
 from shared.settings import SettingsError
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -231,6 +232,41 @@ async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Mod
         await engine.close()
 
 
+async def test_an_engine_that_hangs_is_ended_and_started_again(models: list[Model]) -> None:
+    engine = open_vllm([models[0].model_copy(update={"timeout": Timeout(read=4)})])["plain"]
+    assert isinstance(engine, Vllm)
+    try:
+        await engine.start()
+        await one(engine, asked())
+        core = _newest_core()
+        core.suspend()
+        with pytest.raises(Retryable, match="the engine of the model 'plain' has died"):
+            await one(engine, asked("And now?"))
+        async with asyncio.timeout(120):
+            while not engine.ready():  # noqa: ASYNC110 - a new engine takes seconds
+                await asyncio.sleep(0.1)
+        assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE
+        assert (await one(engine, asked())).text
+    finally:
+        await engine.close()
+
+
+async def test_an_engine_that_is_at_work_for_longer_is_left_alone(models: list[Model]) -> None:
+    engine = open_vllm([models[0].model_copy(update={"timeout": Timeout(read=1)})])["plain"]
+    assert isinstance(engine, Vllm)
+    try:
+        await engine.start()
+        core = _newest_core()
+        began = time.monotonic()
+        while time.monotonic() - began < 4:
+            await asyncio.gather(*(one(engine, asked(f"Question {n}?", max_tokens=1500)) for n in range(2)))
+        await asyncio.sleep(2)
+        assert engine.ready()
+        assert core.is_running()
+    finally:
+        await engine.close()
+
+
 async def test_an_engine_whose_cache_has_no_room_says_what_to_lower(models: list[Model]) -> None:
     cramped = models[0].model_copy(update={"settings": {**models[0].settings, "num_gpu_blocks_override": 1}})
     engine = open_vllm([cramped])["plain"]
@@ -254,11 +290,16 @@ async def test_a_setting_that_cannot_be_is_named_in_one_line(models: list[Model]
 def _kill_core(engine: Engine) -> None:
     """The newest engine core among our children, with its workers."""
     assert isinstance(engine, Vllm)
-    children = psutil.Process().children(recursive=True)
-    cores = [child for child in children if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name()]
-    newest = max(cores, key=lambda child: child.create_time())
+    newest = _newest_core()
     for process in [newest, *newest.children(recursive=True)]:
         os.kill(process.pid, signal.SIGKILL)
+
+
+def _newest_core() -> psutil.Process:
+    found = psutil.Process().children(recursive=True)
+    children = [child for child in found if child.status() != psutil.STATUS_ZOMBIE]  # of engines of earlier tests
+    cores = [child for child in children if "EngineCore" in " ".join(child.cmdline()) or "EngineCore" in child.name()]
+    return max(cores, key=lambda child: child.create_time())
 
 
 def test_an_adapter_without_weights_is_named(folder: Path, models: list[Model]) -> None:

@@ -105,7 +105,7 @@ class Vllm:
         parameters = _parameters(request, min(request.max_tokens, room), stream=on_delta is not None)
         heard = Heard(prompt=len(prompt))
         async with aclosing(await self._outputs(prompt, parameters, request)) as outputs:
-            async for output in outputs:
+            async for output in self._host.pulse.waited(outputs):
                 heard.add(output)
                 if on_delta is not None:
                     first = output.outputs[0]

@@ -1,4 +1,5 @@
-"""One vLLM engine in this process: opened when it is first needed, opened again when it has died.
+"""One vLLM engine in this process: opened when it is first needed, opened again when it has died; one that hangs is
+ended.
 
 The engine takes seconds to start, so that happens in a thread: the service's heartbeats go on meanwhile.
 """
@@ -17,6 +18,7 @@ from services.generate_gpu.domain.completion import Away
 from services.generate_gpu.engines.vllm_adapters import room_for
 from services.generate_gpu.engines.vllm_guard import Guard
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
+from services.generate_gpu.engines.vllm_pulse import Pulse, steps
 from services.generate_gpu.engines.vllm_tools import check_parsers
 from shared.errors import Retryable
 from shared.models import Model
@@ -42,10 +44,12 @@ class Host:
         self._models = models
         self._engine: AsyncLLM | None = None
         self._guard: Guard | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._once = False  # it has been open
         self._not_before = 0.0  # seconds of the loop's clock: an engine that does not start is not tried all the time
         self._closed = False
+        self.pulse = Pulse(max(model.timeout.read for model in models))
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # a tokenizer serves one at a time
 
     @property
@@ -114,8 +118,17 @@ class Host:
             await asyncio.to_thread(guard.close)
             raise
         self._guard = guard
+        self._watching = asyncio.create_task(self._watched(guard))
         atexit.register(self._end)
         return opened.pop()
+
+    async def _watched(self, guard: Guard) -> None:
+        """Ends an engine that hangs; it is found dead then, like any other."""
+        await self.pulse.stops()
+        log.error(
+            "the engine of %s has made no step for %g s (timeout.read); it is ended", self.id, self.pulse.silence_s
+        )
+        guard.kill()
 
     def _end(self) -> None:
         """Let go of an engine that nobody has closed: its own __del__ comes when modules are gone already."""
@@ -143,7 +156,9 @@ class Host:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            opened.append(AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments())))
+            opened.append(
+                AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()), stat_loggers=[steps(self.pulse)])
+            )
         except ValueError as error:
             reason = " ".join(str(error).split())[:_SHOWN]
             raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {reason}") from None
@@ -166,6 +181,8 @@ class Host:
         return ours | given
 
     async def _shut(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         engine, self._engine = self._engine, None
         if engine is not None:
             atexit.unregister(self._end)
