@@ -107,7 +107,8 @@ def open_vllm(models: Sequence[Model]) -> dict[str, Engine]:
 
     check_installed(models)
     ids = dict.fromkeys(model.id for model in models)
-    hosts = {name: Host([model for model in models if model.id == name]) for name in ids}
+    turn = asyncio.Lock()
+    hosts = {name: Host([model for model in models if model.id == name], turn) for name in ids}
     return {model.name: Vllm(model, hosts[model.id]) for model in models}
 
 

@@ -203,13 +203,14 @@ async def test_a_reader_that_fails_frees_the_engine(plain: Engine) -> None:
 
 
 async def test_many_calls_run_in_one_batch(plain: Engine) -> None:
-    calls = [asyncio.create_task(one(plain, asked(f"Question {n}?", manual="batch", max_tokens=30))) for n in range(8)]
-    most = 0
-    while not all(call.done() for call in calls):
-        most = max(most, unfinished(plain))
-        await asyncio.sleep(0.01)
-    assert most == 8
-    assert all(call.result().text for call in calls)
+    assert isinstance(plain, Vllm)
+    before = plain._host.pulse.steps
+    calls = [one(plain, asked(f"Question {n}?", manual="batch", max_tokens=30)) for n in range(8)]
+    said = await asyncio.gather(*calls)
+    assert all(one.text for one in said)
+    tokens = sum(one.usage.completion_tokens for one in said)
+    assert tokens > 100
+    assert plain._host.pulse.steps - before < tokens / 2  # of one after the other each token were a step
 
 
 async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Model]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from services.generate_gpu.domain.completion import Away
 from services.generate_gpu.engines import vllm_host
 from services.generate_gpu.engines.vllm_host import Host
+from services.generate_gpu.engines.vllm_pulse import Pulse
 from shared.errors import Retryable
 from shared.models import Model
 
@@ -32,19 +33,22 @@ class Opened:
     def shutdown(self) -> None:
         self.ended = True
 
+    async def get_supported_tasks(self) -> tuple[str, ...]:
+        return ("generate",)
+
 
 class Slow(Host):
     """Opens when it may; with `child`, in a process that it waits for, as vLLM does."""
 
-    def __init__(self) -> None:
-        super().__init__([Model(name="house", engine="vllm", id="house")])
+    def __init__(self, turn: asyncio.Lock | None = None) -> None:
+        super().__init__([Model(name="house", engine="vllm", id="house")], turn)
         self.may = threading.Event()
         self.openings = 0
         self.fails = False
         self.child: list[str] = []
         self.started: list[psutil.Process] = []
 
-    def _open(self, opened: list) -> None:  # type: ignore[type-arg]  # what is opened is no engine
+    def _open(self, opened: list, pulse: Pulse) -> None:  # type: ignore[type-arg]  # what is opened is no engine
         self.openings += 1
         if self.child:
             process = subprocess.Popen(self.child)
@@ -126,6 +130,21 @@ async def test_an_engine_that_does_not_start_again_is_tried_after_a_pause(
     host.fails = False
     await until(host.ready)
     assert host.openings == 3
+
+
+async def test_engines_open_one_after_the_other_so_that_each_guard_knows_its_own() -> None:
+    turn = asyncio.Lock()
+    first, second = Slow(turn), Slow(turn)
+    starting = [asyncio.create_task(host.start()) for host in (first, second)]
+    await until(lambda: first.openings == 1)
+    await asyncio.sleep(0.2)
+    assert second.openings == 0
+    for host in (first, second):
+        host.may.set()
+    await asyncio.gather(*starting)
+    assert (first.openings, second.openings) == (1, 1)
+    for host in (first, second):
+        await host.close()
 
 
 async def test_who_opens_first_hears_why_it_does_not_start(host: Slow) -> None:

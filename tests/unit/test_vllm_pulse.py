@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -39,6 +40,21 @@ async def test_a_call_that_waits_while_nothing_happens_shows_it() -> None:
     call = asyncio.create_task(_read(pulse, Outputs()))
     assert await _stops(pulse, 30)
     call.cancel()
+
+
+async def test_short_calls_show_it_too() -> None:
+    """Each gives up long before the silence is over, and between them nobody waits."""
+    pulse, outputs = Pulse(SILENCE_S), Outputs()
+
+    async def ask_again() -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(_read(pulse, outputs), SILENCE_S / 3)
+            await asyncio.sleep(SILENCE_S / 5)
+
+    asking = asyncio.create_task(ask_again())
+    assert await _stops(pulse, 30)
+    asking.cancel()
 
 
 async def test_steps_show_that_it_goes_on_though_no_text_comes() -> None:

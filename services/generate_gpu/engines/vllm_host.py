@@ -39,9 +39,13 @@ _LESS = "the log above says why; where memory is short, lower context, max_num_s
 class Host:
     """The engine of all models of one `id`: the plain one and its adapters."""
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model], turn: asyncio.Lock | None = None) -> None:
+        """`turn`: shared by hosts of one process, which open one after the other; a guard takes all processes for its
+        engine's that come while that opens."""
         self.id = models[0].id
+        self.pulse = Pulse(max(model.timeout.read for model in models))  # of the engine that is open
         self._models = models
+        self._turn = turn or asyncio.Lock()
         self._engine: AsyncLLM | None = None
         self._guard: Guard | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -49,7 +53,6 @@ class Host:
         self._once = False  # it has been open
         self._not_before = 0.0  # seconds of the loop's clock: an engine that does not start is not tried all the time
         self._closed = False
-        self.pulse = Pulse(max(model.timeout.read for model in models))
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="tokenize")  # a tokenizer serves one at a time
 
     @property
@@ -94,7 +97,8 @@ class Host:
             log.error("the engine of %s has died; starting another", self.id)
             await self._shut()
         try:
-            self._engine = await self._guarded()
+            async with self._turn:
+                self._engine = await self._guarded()
         except Retryable as error:
             self._not_before = asyncio.get_running_loop().time() + _PAUSE_S
             log.warning("%s", error)
@@ -103,24 +107,35 @@ class Host:
 
     async def _guarded(self) -> "AsyncLLM":
         """The engine once it is open, its processes watched over from when they come: that takes a while, too."""
-        guard = Guard()
+        guard, pulse = Guard(), Pulse(self.pulse.silence_s)
         opened: list[AsyncLLM] = []  # not the thread's result: frames and futures would keep an engine for ever
-        opening = asyncio.create_task(asyncio.to_thread(self._open, opened))
+        opening = asyncio.create_task(asyncio.to_thread(self._open, opened, pulse))
         try:
             while not opening.done():
                 await asyncio.wait({opening}, timeout=_LOOK_EVERY_S)
                 guard.watch()
             opening.result()
+            await self._answers(opened[0])
         except asyncio.CancelledError:
             await _ended(opening, opened, guard)
             raise
-        except Exception:  # whatever it is: a guard is a process, and vLLM has ended the others itself
+        except Exception:  # whatever it is: a guard is a process, and an engine several
+            for engine in opened:
+                await asyncio.to_thread(engine.shutdown)
             await asyncio.to_thread(guard.close)
             raise
-        self._guard = guard
+        self._guard, self.pulse = guard, pulse
         self._watching = asyncio.create_task(self._watched(guard))
         atexit.register(self._end)
         return opened.pop()
+
+    async def _answers(self, engine: "AsyncLLM") -> None:
+        """vLLM asks this of its processes once; at the first call that would wait for ever where they die."""
+        try:
+            async with asyncio.timeout(self.pulse.silence_s):
+                await engine.get_supported_tasks()
+        except TimeoutError:
+            raise Retryable(f"the engine of {self.id} does not answer; {_LESS}") from None
 
     async def _watched(self, guard: Guard) -> None:
         """Ends an engine that hangs; it is found dead then, like any other."""
@@ -150,15 +165,13 @@ class Host:
         await self._shut()
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self, opened: "list[AsyncLLM]") -> None:
+    def _open(self, opened: "list[AsyncLLM]", pulse: Pulse) -> None:
         """Adds the engine to the list. Raises SettingsError, or Retryable where it does not start."""
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            opened.append(
-                AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()), stat_loggers=[steps(self.pulse)])
-            )
+            opened.append(AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()), stat_loggers=[steps(pulse)]))
         except ValueError as error:
             reason = " ".join(str(error).split())[:_SHOWN]
             raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {reason}") from None

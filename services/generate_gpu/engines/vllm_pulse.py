@@ -22,8 +22,8 @@ class Pulse:
 
     def __init__(self, silence_s: float) -> None:
         self.silence_s = silence_s
+        self.steps = 0
         self._waiting = 0
-        self._steps = 0
 
     async def waited(self, outputs: AsyncIterator[T]) -> AsyncIterator[T]:
         """The same outputs; whoever reads them waits for the engine, but not while it does something with one."""
@@ -38,15 +38,18 @@ class Pulse:
             yield output
 
     def stepped(self) -> None:
-        self._steps += 1
+        self.steps += 1
 
     async def stops(self) -> None:
-        """Returns once calls have waited for `silence_s` seconds without a step, or up to a fourth more."""
-        quiet, known = 0, self._steps
+        """Returns once calls, one or several after each other, have waited for `silence_s` seconds without a step in
+        between, or up to a fourth more."""
+        quiet, known = 0, self.steps
         while quiet <= _LOOKS:
             await asyncio.sleep(self.silence_s / _LOOKS)
-            quiet = quiet + 1 if self._waiting and self._steps == known else 0
-            known = self._steps
+            if self.steps != known:
+                quiet, known = 0, self.steps
+            elif self._waiting:
+                quiet += 1
 
 
 def steps(pulse: Pulse) -> "StatLoggerFactory":
