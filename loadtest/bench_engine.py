@@ -4,15 +4,17 @@ Two engines with the same model and the same settings, both loaded: one in this 
 the generate service of an embedded stack. Never both at work: each question goes to one side and then to the other, the
 first of a pair being now this one, now that, since a machine is not as fast at every minute. The same prompts, as text,
 for both: first one at a time with a pause before each, as a person has it, for the time to the first piece of text;
-then so many people at once without any pause, for tokens per second. On our side the clock runs from before the job is
-published until its first token, or its stored result, is back with the client. Each prompt is asked once of a side, so
-that the prefix cache helps both alike. The last line is JSON.
+then so many people at once without any pause, for tokens per second. Their answers have 16 to 80 tokens: were they of
+one length, all would end and begin in the same step, unless one is late for it. On our side the clock runs from before
+the job is published until its first token, or its stored result, is back with the client. Each prompt is asked once of
+a side, so that the prefix cache helps both alike. The last line is JSON.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
@@ -198,11 +200,13 @@ def in_turn(number: int, sides: tuple[Side, Side]) -> tuple[Side, Side]:
 
 async def one_round(asked: Sequence[str], ask: Ask, options: argparse.Namespace) -> Round:
     waiting = iter(asked)
+    dice = random.Random(len(asked))
+    lengths = {question: dice.randint(options.max_tokens // 3, 5 * options.max_tokens // 3) for question in asked}
     seen: list[Seen] = []
 
     async def person() -> None:
         for question in waiting:
-            answer = await ask(question, options.max_tokens)
+            answer = await ask(question, lengths[question])
             seen.append(answer)
 
     started = time.perf_counter()
@@ -250,9 +254,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--asks", type=int, default=60, help="questions one at a time (default: %(default)s)")
     parser.add_argument("--pause", type=float, default=1.3, help=PAUSE)
     parser.add_argument("--streams", type=int, default=16, help="people at once (default: %(default)s)")
-    parser.add_argument("--each", type=int, default=4, help="questions of each in a round (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=5, help="questions of each in a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=4, help="of each side (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=48, help="of an answer in a round (default: %(default)s)")
+    parser.add_argument(
+        "--max-tokens", type=int, default=48, help="of an answer in a round, on average (default: %(default)s)"
+    )
     parser.add_argument("--words", type=int, default=120, help="of a question (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="exit code 1 where a goal is missed")
     add_model_arguments(parser)
