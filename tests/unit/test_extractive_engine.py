@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from contracts.item import Passage
+from contracts.item import Passage, Usage
 from services.generate_gpu.domain.completion import CompletionRequest
 from services.generate_gpu.engines.extractive import Extractive
+from services.generate_gpu.engines.noop import Noop
 from shared.encoder import Encoder, QueryVectors
 from shared.errors import ItemError
 from shared.models import Model
@@ -49,6 +50,14 @@ async def test_it_quotes_the_passage_and_streams_what_it_says() -> None:
     (refusal,) = await engine.complete(asked("Who won the football world cup in Brazil?"))
     assert (refusal.mode, refusal.finish_reason) == ("refused", "refused")
     await engine.close()
+
+
+async def test_of_several_samples_the_first_carries_the_usage() -> None:
+    for engine in (Extractive(MODEL, Encoder()), Noop(MODEL)):
+        found = await engine.complete(asked(n=3))
+        assert [completion.usage.calls for completion in found] == [1, 0, 0]
+        assert sum((completion.usage for completion in found), Usage()) == found[0].usage
+        await engine.close()
 
 
 async def test_without_a_question_it_says_how_the_text_begins() -> None:

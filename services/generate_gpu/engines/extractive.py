@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from contracts.item import Completion
+from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
 from services.generate_gpu.domain.lead import lead
 from services.generate_gpu.domain.reader import Encoder, deltas, read_all
@@ -47,7 +47,7 @@ class Extractive:
         if on_delta is not None:
             for piece in deltas(completion):
                 await on_delta(piece)
-        return [completion] * request.n
+        return [completion, *[replace(completion, usage=Usage())] * (request.n - 1)]
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,5 +1,7 @@
 """Answers at once with the question: for benches."""
 
+from msgspec.structs import replace
+
 from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
 from shared.models import Model
@@ -17,8 +19,8 @@ class Noop:
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
         if on_delta is not None:
             await on_delta(request.question)
-        answer = Completion(text=request.question, model=self._name, usage=Usage(calls=1))
-        return [answer] * request.n
+        answer = Completion(text=request.question, model=self._name)
+        return [replace(answer, usage=Usage(calls=1)), *[answer] * (request.n - 1)]
 
     async def close(self) -> None:
         """Nothing to let go of."""
