@@ -1,6 +1,7 @@
 """Generate: complete the messages of every item with a model."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,13 +89,9 @@ async def _generated(task: Task, step: Generate, workshop: Workshop) -> list[Ite
         results = await asyncio.gather(*(bench.settle(item) for item in task.items))
         await bench.report()
     settled = [result.failed if isinstance(result, _Again) else result for result in results]
-    again = [result.error for result in results if isinstance(result, _Again)]
-    later = [error for error in again if isinstance(error, Later)]
-    if later:
-        raise min(later, key=lambda error: error.after)  # as long as the first of them has to wait
+    again = [result for result in results if isinstance(result, _Again)]
     if again:
-        worst = max(again, key=lambda error: error.after or 0.0)
-        raise Retryable(str(worst), after=worst.after, settled=settled) from worst
+        raise _pause(again, settled)
     return settled
 
 
@@ -104,6 +101,19 @@ class _Again:
 
     error: Retryable
     failed: Item
+    left_s: float  # then another rung should answer it; 0: nothing is known of such a time
+
+
+def _pause(again: Sequence[_Again], settled: list[Item]) -> Retryable:
+    """When the shard comes back: as late as it was asked to, but before another rung would answer one of its items."""
+    most_s = min((one.left_s for one in again if one.left_s), default=math.inf)
+    later = [one.error for one in again if isinstance(one.error, Later)]
+    if later:
+        first = min(later, key=lambda error: error.after)  # as long as the first of them has to wait
+        return Later(str(first), after=min(first.after, most_s))
+    worst = max((one.error for one in again), key=lambda error: error.after or 0.0)
+    after = None if worst.after is None else min(worst.after, most_s)
+    return Retryable(str(worst), after=after, settled=settled)
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,8 @@ class _Bench:
             except Retryable as error:
                 self.used[item.n] = purchase.usage
                 failed = replace(item, failure=Failure("upstream", f"given up: {error}", SERVICE))
-                return _Again(error, charged(failed, purchase.usage))
+                left_s = 0.0 if isinstance(error, Later) else self._due(item).left(0.0)  # who waits knows how long
+                return _Again(error, charged(failed, purchase.usage), left_s)
             self.used[item.n] = purchase.usage
             if stream is not None:
                 await stream.close(_finish(done))

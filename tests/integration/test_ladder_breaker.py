@@ -1,6 +1,7 @@
 """The breakers of a ladder, in a real Redis: shared by replicas, opened by 429, failures and slowness, probed."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from ladder_scene import DOWN, NOW, SLOW, Scene, batch, item, said
@@ -59,6 +60,30 @@ async def test_a_batch_waits_out_a_retry_after_without_a_call_or_an_attempt(scen
     await scene.redis.hset(key("large"), "notbefore", 1)
     (done,) = await scene.run(batch(item(0)))
     assert said(done) == ("Fourteen.", "large", "primary")
+
+
+@pytest.mark.parametrize("at_once", [1, 16])  # the second item finds the breaker open, or is told so itself
+async def test_a_batch_comes_back_from_a_long_retry_after_while_the_backup_can_still_answer(
+    scene: Scene, at_once: int
+) -> None:
+    scene.large.when(".", busy(3600))
+    scene.spare.when(".", "Fourteen.")
+    task = batch(item(0, deadline=NOW + 600), item(1))
+    workshop = dataclasses.replace(scene.replica(), items_at_once=at_once)
+    with pytest.raises(Retryable) as caught:
+        await scene.run(task, workshop)
+    assert caught.value.after == pytest.approx(540)
+    with pytest.raises(Later):  # the other has time
+        await scene.run(task, dataclasses.replace(workshop, clock=lambda: NOW + 541))
+    assert scene.spare.calls() == 1
+
+
+async def test_a_batch_comes_back_from_a_long_retry_after_when_its_patience_ends(scene: Scene) -> None:
+    scene.patience = Patience(batch=100)
+    scene.large.when(".", busy(3600))
+    with pytest.raises(Retryable) as caught:
+        await scene.run(batch(item(0)))
+    assert caught.value.after == 100
 
 
 async def test_two_replicas_share_a_breaker_and_leave_the_model_alone(scene: Scene) -> None:
