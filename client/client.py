@@ -263,13 +263,14 @@ def _is_shard(subject: str) -> bool:
 
 
 def _deltas(on_delta: Callable[[TokenDelta], None]) -> Callable[[Msg], "asyncio.Future[None]"]:
-    attempt = 1
+    last = (0, 0)
 
     async def take(message: Msg) -> None:
-        nonlocal attempt
+        nonlocal last
         delta = msgspec.json.decode(message.data, type=TokenDelta)
-        if delta.attempt >= attempt:  # what an attempt says that was given up does not count
-            attempt = delta.attempt
+        place = (delta.attempt, delta.index)
+        if place > last:  # neither what an attempt says that was given up counts, nor what was said before
+            last = place
             on_delta(delta)
 
     return take  # type: ignore[return-value]  # nats-py's type of a callback

@@ -17,6 +17,7 @@ from services.generate_gpu.domain.completion import Engine
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
+from shared.attempts import MemoryAttempts
 from shared.models import Catalogue, Model, Price, Timeout
 
 
@@ -37,6 +38,7 @@ class Bench:
     model: ScriptedModel
     listener: Listener = field(default_factory=Listener)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    attempts: MemoryAttempts = field(default_factory=MemoryAttempts)
     cancelled: dict[str, str] = field(default_factory=dict)
     tries: int = 3
 
@@ -59,6 +61,7 @@ class Bench:
             engines=engines,
             ledger=self.ledger,
             publisher=self.listener,
+            attempts=self.attempts,
             tries=self.tries,
             cancelled=lambda tenant, job: self.cancelled.get(job),
         )

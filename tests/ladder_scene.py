@@ -22,6 +22,7 @@ from services.generate_gpu.engines.canned import Canned
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
+from shared.attempts import RedisAttempts
 from shared.breakers import key
 from shared.encoder import Encoder
 from shared.models import Breaker, Catalogue, Model, Patience, Price, Timeout
@@ -71,8 +72,8 @@ class Scene:
             "sorry": Canned(models[3]),
         }
         return Workshop(
-            Catalogue(models=models), engines, RedisLedger(self.redis, 60), self, tries=self.tries,
-            breakers=RedisBreakers(self.redis), clock=lambda: NOW,
+            Catalogue(models=models), engines, RedisLedger(self.redis, 60), self, RedisAttempts(self.redis),
+            tries=self.tries, breakers=RedisBreakers(self.redis), clock=lambda: NOW,
         )  # fmt: skip
 
     async def run(self, task: Task, workshop: Workshop | None = None, **step: object) -> list[Item]:

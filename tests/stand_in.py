@@ -74,6 +74,7 @@ class StandIn:
             TokenDelta(0, "wrong"),
             TokenDelta(0, "He", attempt=2),
             TokenDelta(1, "late word of the first"),
+            TokenDelta(0, "He", attempt=2),
             TokenDelta(1, "llo", attempt=2, finish_reason="stop"),
         ):
             await self.bus.nc.publish(subjects.tokens(tenant, job, 0), msgspec.json.encode(delta))

@@ -24,6 +24,7 @@ from services.generate_gpu.engines.canned import Canned
 from services.generate_gpu.engines.extractive import Extractive
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.handlers import Workshop, generate
+from shared.attempts import RedisAttempts
 from shared.encoder import Encoder
 from shared.limits import load_limits
 from shared.models import Catalogue, Model, load_catalogue
@@ -40,6 +41,7 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         engines=engines,
         ledger=RedisLedger(runtime.redis, runtime.settings.ledger_ttl_s),
         publisher=NatsTokens(runtime.bus.nc),
+        attempts=RedisAttempts(runtime.redis, runtime.settings.ledger_ttl_s),
         items_at_once=runtime.settings.items_at_once,
         tries=runtime.settings.attempts,
         cancelled=runtime.cancels.reason,

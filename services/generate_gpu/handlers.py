@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from jsonschema import Draft202012Validator
 from msgspec.structs import replace
@@ -15,7 +15,7 @@ from contracts import subjects
 from contracts.item import Failure, Item, Usage
 from contracts.steps import Generate, Judge, Remember
 from contracts.task import Task
-from services.generate_gpu.adapters.ledger import CountOnly, MemoryLedger
+from services.generate_gpu.adapters.ledger import MemoryLedger
 from services.generate_gpu.domain.answer import answered, charged
 from services.generate_gpu.domain.breaker import Breakers, Unguarded
 from services.generate_gpu.domain.completion import CompletionRequest, Engine, request_for
@@ -29,6 +29,7 @@ from services.generate_gpu.domain.remembering import remembering
 from services.generate_gpu.domain.shares import Shares
 from services.generate_gpu.domain.stream import Publisher, TokenStream
 from services.generate_gpu.domain.watch import unless
+from shared.attempts import Attempts, MemoryAttempts
 from shared.errors import ItemError, Later, Rejected, Retryable
 from shared.models import Catalogue, Model
 
@@ -43,6 +44,7 @@ class Workshop:
     engines: Mapping[str, Engine]  # by the model's name
     ledger: Ledger
     publisher: Publisher
+    attempts: Attempts = field(default_factory=MemoryAttempts)  # of streams
     items_at_once: int = 16  # of a shard
     tries: int = 5  # calls for one item that may fail before the item does
     cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
@@ -198,7 +200,8 @@ class _Bench:
     def _stream(self, item: Item) -> TokenStream | None:
         if not self.step.stream or self.step.n != 1:
             return None
-        return TokenStream(self.workshop.publisher, subjects.tokens(self.task.tenant, self.task.job, item.n))
+        place = subjects.tokens(self.task.tenant, self.task.job, item.n)
+        return TokenStream(self.workshop.publisher, place, partial(self.workshop.attempts.begin, self.task.id, item.n))
 
     def _due(self, item: Item) -> Due:
         policy = self.model.patience
@@ -211,7 +214,7 @@ async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
     models = _able(step, workshop.catalogue.ladder(step.model))
     rungs = remembering(ladder(models, workshop.engines, workshop.breakers), workshop.load, step.prefix)
     permits = workshop.limits.of(task, models[0])
-    ledger = workshop.ledger if permits is not None else _ledger(workshop.ledger, rungs, step)
+    ledger = workshop.ledger if permits is not None or rungs.paid else MemoryLedger()  # what costs nothing: not booked
     return _Bench(
         task=task,
         step=step,
@@ -234,13 +237,6 @@ def _able(step: Generate, models: Sequence[Model]) -> list[Model]:
         if step.logprobs and not model.logprobs:
             raise ItemError("malformed", f"options.logprobs: the model {model.name!r} knows no probabilities of tokens")
     return [model for model in models if (model.tools or not step.tools) and (model.logprobs or not step.logprobs)]
-
-
-def _ledger(shared: Ledger, rungs: Ladder, step: Generate) -> Ledger:
-    """What costs nothing is not booked; a stream needs its attempts counted across redeliveries all the same."""
-    if rungs.paid:
-        return shared
-    return CountOnly(shared) if step.stream else MemoryLedger()
 
 
 def _finish(item: Item) -> str:

@@ -23,6 +23,7 @@ from services.retrieve.domain.policy import mode_for
 from services.retrieve.domain.ports import Log
 from services.retrieve.handlers import answer_or_retrieve, index, retrieve
 from shared.answers import RedisAnswers
+from shared.attempts import RedisAttempts
 from shared.errors import Retryable
 from shared.service import Runtime, main, service
 
@@ -45,8 +46,8 @@ async def build(runtime: Runtime[RetrieveSettings]) -> AsyncIterator[None]:
         answers = RedisAnswers(runtime.redis)
         near = Near(answers)
         lookup = Lookup(
-            answers, near, search.remembering, search.questions, runtime.bus.nc, settings.cache_ttl_s,
-            settings.cache_similarity, note,
+            answers, near, search.remembering, search.questions, runtime.bus.nc, RedisAttempts(runtime.redis),
+            settings.cache_ttl_s, settings.cache_similarity, note,
         )  # fmt: skip
 
         async def find(task: Task, step: Retrieve) -> list[Item]:

@@ -1,6 +1,7 @@
 """What retrieve and judge remember, with the real Redis and a real index; the encoder is words in random directions."""
 
 import asyncio
+import dataclasses
 import gc
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,10 +18,13 @@ from redis.asyncio import Redis
 
 from contracts.events import Forgotten
 from contracts.item import Answer, Input, Item, Verdict
-from contracts.job import Options
+from contracts.job import Options, TokenDelta
 from contracts.steps import AnyStep, Generate, Retrieve
 from contracts.subjects import forget
 from contracts.task import Task
+from services.generate_gpu.adapters.ledger import MemoryLedger
+from services.generate_gpu.engines.noop import Noop
+from services.generate_gpu.handlers import Workshop, generate
 from services.judge.domain.keeping import worth_keeping
 from services.retrieve.adapters.erasure import Erasure
 from services.retrieve.adapters.log import DocumentLog
@@ -32,6 +36,9 @@ from services.retrieve.adapters.statistics import Statistics
 from services.retrieve.domain.policy import Mode
 from services.retrieve.handlers import answer_or_retrieve
 from shared.answers import MOST_BYTES, RedisAnswers
+from shared.attempts import RedisAttempts
+from shared.errors import Retryable
+from shared.models import Catalogue, Model
 
 QUESTION = "which barat is delon?"
 STEP = Retrieve(cache="shape")
@@ -51,7 +58,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.lookup = Lookup(
             self.answers, Near(self.answers), self.search.remembering, self.search.questions, self,
-            ttl_s=3600, threshold=0.9, note=self.note, clock=lambda: self.now,
+            RedisAttempts(self.answers.redis), ttl_s=3600, threshold=0.9, note=self.note, clock=lambda: self.now,
         )  # fmt: skip
 
     def note(self, cache: str, result: str, times: int = 1) -> None:
@@ -109,6 +116,42 @@ async def test_the_same_question_gets_the_same_answer_with_its_age(tmp_path: Pat
         ("tokens.acme.j.0", b'{"index":0,"text":"%s"}' % text.encode()),
         ("tokens.acme.j.0", b'{"index":1,"finish_reason":"stop"}'),
     ]
+
+
+async def test_a_task_that_comes_again_is_a_new_attempt_for_readers_whoever_answers(
+    tmp_path: Path, redis: "Redis"
+) -> None:
+    noop = Model(name="noop", engine="noop", default=True)
+    async with open_index(tmp_path) as search:
+        desk = Desk(search, RedisAnswers(redis))
+        await search.indexer.put("acme", document("d", "barat one"))
+        await desk.ask()
+        for _ in range(2):
+            assert kind(await desk.ask(stream=True)) == "exact"
+        await search.indexer.put("acme", document("d", "barat two", revision="2"))
+        found = await desk.ask(stream=True)
+        assert kind(found) == "new"
+    workshop = Workshop(
+        Catalogue(models=(noop,)), {"noop": Noop(noop)}, MemoryLedger(), desk, attempts=RedisAttempts(redis)
+    )
+    await generate(Task("t", "acme", "j", "rag", [found], [], "g", 0), Generate("noop", stream=True), workshop)
+    deltas = [msgspec.json.decode(payload, type=TokenDelta) for _, payload in desk.told]
+    assert [(delta.attempt, delta.index) for delta in deltas] == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+
+
+class Uncounted:
+    async def begin(self, task: str, n: int) -> int:
+        raise Retryable("the attempts in Redis cannot be counted")
+
+
+async def test_a_kept_answer_is_given_also_where_it_cannot_be_streamed(tmp_path: Path, redis: "Redis") -> None:
+    async with open_index(tmp_path) as search:
+        desk = Desk(search, RedisAnswers(redis))
+        await search.indexer.put("acme", document("d", "barat one"))
+        await desk.ask()
+        desk.lookup = dataclasses.replace(desk.lookup, attempts=Uncounted())
+        assert kind(await desk.ask(stream=True)) == "exact"
+    assert desk.told == []
 
 
 async def test_what_shapes_an_answer_parts_the_answers(tmp_path: Path, redis: "Redis") -> None:

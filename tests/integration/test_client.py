@@ -90,7 +90,7 @@ async def test_the_same_id_of_two_tenants_is_two_submissions(penstock: Penstock,
         assert not (await other.submit("rag", [Input(question="q")], job="shared-id")).duplicate
 
 
-async def test_an_ask_streams_and_forgets_an_attempt_that_was_given_up(penstock: Penstock) -> None:
+async def test_an_ask_streams_forgets_an_attempt_that_was_given_up_and_hears_nothing_twice(penstock: Penstock) -> None:
     deltas: list[TokenDelta] = []
     result = await penstock.ask("hello", pattern="tokens", on_delta=deltas.append)
     assert result.answer == Answer("HELLO", "extractive")

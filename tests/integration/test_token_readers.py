@@ -1,6 +1,7 @@
 """The live stream of an answer and its readers: one that stands still holds up neither the stream nor other readers."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 import nats
@@ -12,6 +13,7 @@ from contracts import subjects
 from contracts.job import TokenDelta
 from services.generate_gpu.adapters.tokens import NatsTokens
 from services.generate_gpu.domain.stream import TokenStream
+from shared.attempts import MemoryAttempts
 
 pytestmark = pytest.mark.servers
 
@@ -34,8 +36,9 @@ async def test_a_reader_that_stands_still_is_cut_off_and_the_stream_goes_on(core
     writer.write(b'CONNECT {"verbose":false}\r\nSUB tokens.> 1\r\nPING\r\n')
     await writer.drain()
 
-    stream = TokenStream(NatsTokens(core.bus.nc), place)
+    stream = TokenStream(NatsTokens(core.bus.nc), place, partial(MemoryAttempts().begin, "t", 0))
     async with asyncio.timeout(60):
+        await stream.begin()
         for _ in range(PIECES):
             await stream.send(PIECE, 1)
         await stream.close("stop")

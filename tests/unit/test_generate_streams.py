@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+from functools import partial
 
 import pytest
 from generate_bench import Bench, item, shard
 
 from loadtest.scripted_model import Reply
 from services.generate_gpu.domain.stream import TokenStream
+from shared.attempts import MemoryAttempts
 from shared.errors import Retryable
 
 
@@ -53,6 +55,35 @@ async def test_a_failed_stream_ends_with_the_code_of_the_failure(bench: Bench) -
     assert [delta.finish_reason for _, delta in bench.listener.heard] == ["upstream"]
 
 
+@pytest.mark.parametrize("code", ["cancelled", "deadline_exceeded"])
+async def test_readers_of_earlier_deliveries_hear_that_a_stream_has_ended(bench: Bench, code: str) -> None:
+    bench.model.when("question", Reply("Paris, of course.", fault="half"))
+    for _ in range(2):
+        with pytest.raises(Retryable):
+            await bench.run(shard(item(0)), stream=True)
+    if code == "cancelled":
+        bench.cancelled["j1"] = "cancelled: changed my mind"
+    late = item(0) if code == "cancelled" else item(0, deadline=bench.workshop.clock() - 1)
+    await bench.run(shard(late), stream=True)
+    heard = [(delta.attempt, delta.text, delta.finish_reason) for _, delta in bench.listener.heard]
+    assert heard == [(1, "Paris, ", ""), (2, "Paris, ", ""), (3, "", code)]
+    assert bench.model.calls() == 2
+
+
+class Uncounted(MemoryAttempts):
+    async def begin(self, task: str, n: int) -> int:
+        raise Retryable("the attempts in Redis cannot be counted")
+
+
+async def test_an_item_ends_also_where_its_readers_cannot_be_told(bench: Bench) -> None:
+    bench.attempts = Uncounted()
+    bench.cancelled["j1"] = "cancelled: changed my mind"
+    (done,) = await bench.run(shard(item(0)), stream=True)
+    assert done.failure is not None
+    assert done.failure.code == "cancelled"
+    assert bench.listener.heard == []
+
+
 async def test_an_items_deadline_aborts_its_call_and_no_other(bench: Bench) -> None:
     bench.model.when("question 0", Reply(fault="hang"))
     bench.model.when("question 1", "fine")
@@ -91,11 +122,12 @@ async def test_a_stream_says_when_its_first_piece_came_and_counts_tokens_where_t
 
 
 async def test_what_an_attempt_has_sent_is_counted_in_tokens(bench: Bench) -> None:
-    stream = TokenStream(bench.listener, "tokens.acme.j1.0")
+    stream = TokenStream(bench.listener, "tokens.acme.j1.0", partial(bench.attempts.begin, "acme/j1/0", 0))
+    await stream.begin()
     await stream.send("One ", 1)
     await stream.send("", 2)  # half a letter: its tokens count with the next piece
     await stream.send("two", 1)
-    stream.again(2)
+    await stream.begin()
     await stream.send("Three", 1)
     await stream.close("stop")
     heard = [(delta.attempt, delta.index, delta.text, delta.tokens) for _, delta in bench.listener.heard]

@@ -19,7 +19,7 @@ from shared.errors import ItemError, Later, Retryable, Unusable
 from shared.models import Model
 
 Begin = Callable[[], Awaitable[OnDelta | None]]
-"""Called before every call: counts it, begins the stream anew, and says where its pieces go."""
+"""Called before every call: begins the stream anew, and says where its pieces go."""
 
 _WHY = 300
 

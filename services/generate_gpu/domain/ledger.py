@@ -34,6 +34,3 @@ class Ledger(Protocol):
 
     async def write(self, entry: Entry, paid: Paid) -> None:
         """Book the calls of an item; replaces what was booked before."""
-
-    async def begin(self, entry: Entry) -> int:
-        """Count a call that is about to be made: 1 for the first, higher with each one after it, even after a crash."""

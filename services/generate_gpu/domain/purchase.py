@@ -116,12 +116,10 @@ class Purchase:
 
     async def _begin(self) -> OnDelta | None:
         """Before every call: readers of the stream are told to forget what came before."""
-        attempt = await self.ledger.begin(self.entry)
+        if self.stream is not None:
+            await self.stream.begin()
         self._begun += 1
-        if self.stream is None:
-            return None
-        self.stream.again(attempt)
-        return self.stream.send
+        return self.stream.send if self.stream is not None else None
 
     def _timed(self, found: list[Completion]) -> list[Completion]:
         """When the first piece came, where only the stream knows."""
@@ -141,7 +139,7 @@ class Purchase:
     async def _replay(self) -> None:
         """What was paid for before is streamed in one piece."""
         if self.stream is not None:
-            self.stream.again(await self.ledger.begin(self.entry))
+            await self.stream.begin()
             await self.stream.send((self.paid.repair or self.paid.drawn[0]).text)
 
     def _all(self) -> list[Completion]:

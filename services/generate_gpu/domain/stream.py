@@ -1,12 +1,17 @@
 """The live stream of one item's answer."""
 
+import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from contracts.job import TokenDelta
+from shared.errors import Retryable
+
+log = logging.getLogger("penstock.generate.stream")
 
 
 class Publisher(Protocol):
@@ -21,10 +26,18 @@ class TokenStream:
 
     publisher: Publisher
     subject: str
-    attempt: int = 1
+    next_attempt: Callable[[], Awaitable[int]]  # counts those of earlier deliveries too
+    attempt: int = 0  # none has begun here
     index: int = 0
     tokens: int = 0
     first_at: float = 0.0  # unix seconds of the first piece
+
+    async def begin(self) -> None:
+        """Start anew under a higher number. Raises Retryable where it cannot be had."""
+        self.attempt = await self.next_attempt()
+        self.index = 0
+        self.tokens = 0
+        self.first_at = 0.0
 
     async def send(self, text: str, tokens: int = 0, /) -> None:
         """The next piece; one without text is not worth a message, its tokens count with the next."""
@@ -34,15 +47,15 @@ class TokenStream:
             await self._publish(text, "")
 
     async def close(self, finish_reason: str) -> None:
-        """The last delta."""
+        """The last delta. Where nothing has begun it is an attempt of its own: readers may be at a higher one than the
+        first, from an earlier delivery."""
+        if not self.attempt:
+            try:
+                await self.begin()
+            except Retryable as error:
+                log.info("readers of %s do not hear that it has ended: %s", self.subject, error)  # the result says so
+                return
         await self._publish("", finish_reason)
-
-    def again(self, attempt: int) -> None:
-        """Start anew under a higher number."""
-        self.attempt = attempt
-        self.index = 0
-        self.tokens = 0
-        self.first_at = 0.0
 
     async def _publish(self, text: str, finish_reason: str) -> None:
         delta = TokenDelta(self.index, text, self.attempt, finish_reason, self.tokens)

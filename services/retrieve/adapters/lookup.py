@@ -5,6 +5,7 @@ stands if the same passages are found as then: no document that it rests on has 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,12 @@ from services.retrieve.domain.keys import found_of, key_of, scope_of
 from services.retrieve.domain.policy import Mode
 from services.retrieve.domain.ports import Look, Note, unnoted
 from shared.answers import Answers, Kept
+from shared.attempts import Attempts
 from shared.encoder import Floats
+from shared.errors import Retryable
 from shared.turns import TURNS
+
+log = logging.getLogger("penstock.retrieve.lookup")
 
 
 class Tokens(Protocol):
@@ -44,6 +49,7 @@ class Lookup:
     finder: RememberingFinder
     questions: QuestionVectors
     tokens: Tokens
+    attempts: Attempts
     ttl_s: float
     threshold: float
     note: Note = unnoted
@@ -121,12 +127,19 @@ class Lookup:
             else Cached("semantic", age, round(neighbour.similarity, 4), neighbour.question)
         )
         if any(isinstance(step, Generate) and step.stream for step in task.steps):
-            await self._stream(subjects.tokens(task.tenant, task.job, item.n), kept)
+            await self._stream(task, item, kept)
         answer = replace(kept.answer, cached=cached)
         return replace(item, answer=answer, verdict=kept.verdict, passages=[], keep=None)
 
-    async def _stream(self, subject: str, kept: Kept) -> None:
-        """All of it in one piece."""
-        whole = TokenDelta(0, kept.answer.text)
-        for delta in (whole, TokenDelta(1, finish_reason=kept.answer.finish_reason)):
+    async def _stream(self, task: Task, item: Item, kept: Kept) -> None:
+        """All of it in one piece, as an attempt of its own: the task may come again, and then another answer stand, or
+        none, so that a model makes one."""
+        subject = subjects.tokens(task.tenant, task.job, item.n)
+        try:
+            attempt = await self.attempts.begin(task.id, item.n)
+        except Retryable as error:
+            log.info("a kept answer is not streamed on %s: %s", subject, error)  # the result has it all the same
+            return
+        whole = TokenDelta(0, kept.answer.text, attempt)
+        for delta in (whole, TokenDelta(1, "", attempt, kept.answer.finish_reason)):
             await self.tokens.publish(subject, msgspec.json.encode(delta))
