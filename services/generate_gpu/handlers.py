@@ -46,7 +46,7 @@ class Workshop:
     publisher: Publisher
     attempts: Attempts = field(default_factory=MemoryAttempts)  # of streams
     items_at_once: int = 16  # of a shard
-    tries: int = 5  # calls for one item that may fail before the item does
+    tries: int = 5  # deliveries in which calls for an item may fail before the item does
     cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
     breakers: Breakers = field(default_factory=Unguarded)
     limits: Limited | Unlimited = field(default_factory=Unlimited)

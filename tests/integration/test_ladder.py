@@ -98,7 +98,8 @@ async def test_a_schema_is_filled_by_models_that_write_or_not_at_all(scene: Scen
     (done,) = await scene.run(task, schema={"type": "object"})
     assert done.failure is not None
     assert done.failure.code == "upstream"
-    assert done.failure.reason.startswith("given up after 3 calls: no model of large, spare, extractive, sorry answers")
+    why = "given up after 3 attempts: no model of large, spare, extractive, sorry answers"
+    assert done.failure.reason.startswith(why)
 
 
 async def test_an_items_own_fault_is_not_passed_down(scene: Scene) -> None:

@@ -89,7 +89,7 @@ async def test_an_item_that_fails_as_often_as_a_task_is_delivered_fails_alone(be
     assert fine.alive
     assert broken.failure is not None
     assert broken.failure.code == "upstream"
-    assert broken.failure.reason == "given up after 3 calls: the model 'large' answered 500: broken"
+    assert broken.failure.reason == "given up after 3 attempts: the model 'large' answered 500: broken"
     assert bench.model.calls("question 0") == 1
 
 

@@ -1,6 +1,7 @@
 """Generate: samples, output that has to fit a schema, calls of tools."""
 
 import asyncio
+import dataclasses
 
 import pytest
 from generate_bench import Bench, item, shard
@@ -8,8 +9,10 @@ from generate_bench import Bench, item, shard
 from contracts.item import Tool, ToolCall
 from contracts.steps import Generate
 from loadtest.scripted_model import Reply
+from services.generate_gpu.domain.breaker import Open, Permit, Unguarded
 from services.generate_gpu.handlers import generate
 from shared.errors import Retryable
+from shared.models import Model
 
 SCHEMA: dict[str, object] = {
     "type": "object",
@@ -44,6 +47,47 @@ async def test_samples_that_came_before_a_fault_are_kept(bench: Bench) -> None:
     (done,) = await bench.run(task, n=4)
     assert len(done.completions) == 4
     assert bench.model.calls() == 5
+
+
+async def test_however_many_samples_fail_together_that_is_one_failure(bench: Bench) -> None:
+    busy = Reply("busy", status=429)
+    bench.model.one_at_a_time = True
+    bench.model.when("question", "a", *[busy] * 6, *["b"] * 5, busy, "c")
+    task = shard(item(0))
+    for drawn, failures in ((6, 1), (6, 2)):
+        with pytest.raises(Retryable):
+            await bench.run(task, n=12)
+        paid = (await bench.ledger.read(task.id, 0))[0]
+        assert (len(paid.drawn), paid.failures) == (drawn, failures)
+    (done,) = await bench.run(task, n=12)
+    assert len(done.completions) == 12
+    assert bench.model.calls() == 1 + 11 + 1 + 6
+
+
+class OpensAfterTwo(Unguarded):
+    """Lets two calls through, and is slow to say so: the others of a draw have asked by then."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def guards(self, model: Model) -> bool:
+        return True
+
+    async def ask(self, model: Model) -> Permit | Open:
+        self.asked += 1
+        mine = self.asked
+        await asyncio.sleep(0)
+        return Permit(0) if mine <= 2 else Open(1.0, 1.0, "it answered 503")
+
+
+async def test_a_sample_that_was_not_called_for_is_no_failure(bench: Bench) -> None:
+    bench.model.one_at_a_time = True
+    bench.model.when("question", "a", "b", "c")
+    workshop = dataclasses.replace(bench.workshop, breakers=OpensAfterTwo())
+    with pytest.raises(Retryable, match="is left alone"):
+        await generate(shard(item(0)), Generate(model="large", n=3), workshop)
+    paid = (await bench.ledger.read("acme/j1/0", 0))[0]
+    assert (len(paid.drawn), paid.failures) == (2, 0)
 
 
 @pytest.mark.parametrize("text", ['{"total": 3}', 'Here it is:\n```json\n{"total": 3}\n```\nAnything else?'])

@@ -13,7 +13,7 @@ class Paid(Struct, frozen=True, omit_defaults=True):
 
     drawn: list[Completion] = field(default_factory=list)  # as they came, the output not yet checked
     repair: Completion | None = None
-    failures: int = 0  # calls that failed and may be repeated
+    failures: int = 0  # deliveries in which a call failed that may be repeated
     lost: Usage = Usage()  # what calls have used that brought nothing: broken off, or without a text
 
 

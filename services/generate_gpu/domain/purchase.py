@@ -37,7 +37,7 @@ class Purchase:
     stream: TokenStream | None = None
     permit: PermitOf = unlimited
     _booking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _begun: int = 0  # calls
+    _failed: bool = False  # a call has, in this delivery
 
     @property
     def usage(self) -> Usage:
@@ -45,7 +45,20 @@ class Purchase:
 
     async def completions(self, request: CompletionRequest, validator: Draft202012Validator | None) -> list[Completion]:
         """The completions, checked where there is a schema. Raises ItemError and Retryable as engines do, and
-        ItemError `invalid_output` where nothing fits, after one repair."""
+        ItemError `invalid_output` where nothing fits, after one repair.
+
+        However many calls fail together, that is one failure: the item is given up when `tries` deliveries had one.
+        """
+        try:
+            return await self._fitting(request, validator)
+        except Later:
+            raise
+        except Retryable as error:
+            if self._failed:
+                await self._count(error)
+            raise
+
+    async def _fitting(self, request: CompletionRequest, validator: Draft202012Validator | None) -> list[Completion]:
         await self._draw(request)
         if validator is None and not request.tools:
             return self.paid.drawn
@@ -68,8 +81,8 @@ class Purchase:
         missing = request.n - len(self.paid.drawn)
         more = [self._call(replace(request, n=1)) for _ in range(missing)]
         failed = [result for result in await asyncio.gather(*more, return_exceptions=True) if result is not None]
-        if failed:
-            raise failed[0]
+        if failed:  # where one can only wait, all do
+            raise next((error for error in failed if isinstance(error, Later)), failed[0])
         return None
 
     async def _call(self, request: CompletionRequest) -> None:
@@ -89,23 +102,31 @@ class Purchase:
         return self.paid.repair
 
     async def _ask(self, request: CompletionRequest) -> list[Completion]:
-        begun, lost = self._begun, self.paid.lost
+        called, lost = False, self.paid.lost
+
+        async def begin() -> OnDelta | None:
+            nonlocal called
+            if self.stream is not None:
+                await self.stream.begin()
+            called = True
+            return self.stream.send if self.stream is not None else None
+
         last_try = self.paid.failures + 1 >= self.tries
         try:
-            found = await self.ladder.through(self._metered).complete(request, self._begin, self.due, last_try)
-        except (ItemError, Later, asyncio.CancelledError):
+            found = await self.ladder.through(self._metered).complete(request, begin, self.due, last_try)
+        except (ItemError, Retryable, asyncio.CancelledError) as error:
+            self._failed |= called and isinstance(error, Retryable)
             if self.paid.lost is not lost:
                 await self._book()
             raise
-        except Retryable as error:
-            if self._begun == begun:
-                raise
-            self.paid = replace(self.paid, failures=self.paid.failures + 1)
-            await self._book()
-            if self.paid.failures >= self.tries:
-                raise ItemError("upstream", f"given up after {self.paid.failures} calls: {error}") from None
-            raise
         return self._timed(found)
+
+    async def _count(self, error: Retryable) -> None:
+        """One failure more. Raises ItemError where it is the last."""
+        self.paid = replace(self.paid, failures=self.paid.failures + 1)
+        await self._book()
+        if self.paid.failures >= self.tries:
+            raise ItemError("upstream", f"given up after {self.paid.failures} attempts: {error}") from None
 
     def _metered(self, step: Step) -> Metered:
         def lose(usage: Usage) -> None:
@@ -113,13 +134,6 @@ class Purchase:
             self.paid = replace(self.paid, lost=self.paid.lost + cost)
 
         return Metered(step.engine, self.permit(step.model, step.rung), lose)
-
-    async def _begin(self) -> OnDelta | None:
-        """Before every call: readers of the stream are told to forget what came before."""
-        if self.stream is not None:
-            await self.stream.begin()
-        self._begun += 1
-        return self.stream.send if self.stream is not None else None
 
     def _timed(self, found: list[Completion]) -> list[Completion]:
         """When the first piece came, where only the stream knows."""
