@@ -97,9 +97,9 @@ class Limits(_Entry):
         """Whether nothing is limited."""
         return not self.tenants and not self.models
 
-    def scopes(self, tenant: str, user: str, model: str) -> list[Scope]:
-        """Whose allowances a call counts against; without those that limit nothing."""
-        found = [*self.of_tenant(tenant), *self.of_user(tenant, user), *self.of_model(model)]
+    def scopes(self, tenant: str, user: str) -> list[Scope]:
+        """Whose allowances every call counts against, whatever model it goes to; without those that limit nothing."""
+        found = [*self.of_tenant(tenant), *self.of_user(tenant, user)]
         return [scope for scope in found if not scope.allowance.unlimited]
 
     def of_tenant(self, tenant: str) -> Iterator[Scope]:
@@ -109,9 +109,11 @@ class Limits(_Entry):
             yield Scope("tenant", tenant, allowance)
 
     def of_model(self, model: str) -> Iterator[Scope]:
-        """The model's own scope, where the file has one for it."""
+        """The model's own scope, where the file limits it."""
         if model in self.models:
-            yield Scope("model", model, Allowance(**self.models[model].model_dump(exclude_unset=True)))
+            scope = Scope("model", model, Allowance(**self.models[model].model_dump(exclude_unset=True)))
+            if not scope.allowance.unlimited:
+                yield scope
 
     def users_of(self, tenant: str) -> list[str]:
         """Users of a tenant that the file names."""

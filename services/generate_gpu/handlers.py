@@ -132,13 +132,15 @@ class _Bench:
     paid: Mapping[int, Paid]
     permits: Permits | None  # None: nothing is limited
     gate: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
-    used: dict[int, Usage] = field(default_factory=dict)  # by all calls of an item so far, by its number
+    used: dict[int, dict[str, Usage]] = field(
+        default_factory=dict
+    )  # by all calls of an item so far, by its number and the model's name
 
     async def ask(self) -> None:
         """Ask for the permits of all items at once; what was paid for before needs none. Raises Retryable."""
         if self.permits is not None:
             needy = [item for item in self.task.items if len(self.paid.get(item.n, Paid()).drawn) < self.step.n]
-            await self.permits.ask({item.n: self._request(item) for item in needy})
+            await self.permits.ask({item.n: self._request(item) for item in needy}, self.ladder.left_alone)
 
     async def report(self) -> None:
         """Say what the calls have used."""
@@ -166,11 +168,11 @@ class _Bench:
             except ItemError as error:
                 done = replace(item, failure=error.failure(SERVICE))
             except Retryable as error:
-                self.used[item.n] = purchase.usage
+                self.used[item.n] = purchase.used
                 failed = replace(item, failure=Failure("upstream", f"given up: {error}", SERVICE))
                 left_s = 0.0 if isinstance(error, Later) else self._due(item).left(0.0)  # who waits knows how long
                 return _Again(error, charged(failed, purchase.usage), left_s)
-            self.used[item.n] = purchase.usage
+            self.used[item.n] = purchase.used
             if stream is not None:
                 await stream.close(_finish(done))
             return charged(done, purchase.usage)
@@ -213,7 +215,7 @@ class _Bench:
 async def _bench(task: Task, step: Generate, workshop: Workshop) -> _Bench:
     models = _able(step, workshop.catalogue.ladder(step.model))
     rungs = remembering(ladder(models, workshop.engines, workshop.breakers), workshop.load, step.prefix)
-    permits = workshop.limits.of(task, models[0])
+    permits = workshop.limits.of(task, models)
     ledger = workshop.ledger if permits is not None or rungs.paid else MemoryLedger()  # what costs nothing: not booked
     return _Bench(
         task=task,

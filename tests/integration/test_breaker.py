@@ -72,6 +72,19 @@ async def test_it_opens_after_three_in_a_row(redis: "Redis", told: list[Told], o
     assert isinstance(await breakers.ask(model), Open) is opens
 
 
+async def test_who_only_looks_takes_no_probe(redis: "Redis") -> None:
+    breakers, model = RedisBreakers(redis), large(open_s=30)
+    assert not await breakers.away(model)
+    await say(breakers, model, FAILED, FAILED, FAILED)
+    assert await breakers.away(model)
+    await time_passes(redis)
+    assert await breakers.away(model)
+    probe = await let(breakers, model)
+    assert probe.probe
+    await breakers.tell(model, probe, Told("failed", after=30))
+    assert await breakers.away(model)
+
+
 async def test_all_replicas_see_it_with_its_reason_and_other_models_do_not(redis: "Redis") -> None:
     here, there, model = RedisBreakers(redis), RedisBreakers(redis), large(open_s=30)
     await say(here, model, FAILED)

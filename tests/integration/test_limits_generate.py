@@ -1,118 +1,38 @@
 """Generate under limits: a scripted endpoint, real Redis and NATS. Nothing is called that the limits do not allow."""
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from in_process import Core, GenerateSettings, eventually
-from msgspec.structs import replace
+from limits_scene import Scene, failure, item, open_scene, shard
 from redis.asyncio import Redis
 
-from contracts.item import Failure, Input, Item, Message
-from contracts.job import Lane
 from contracts.steps import Generate
 from contracts.subjects import WORK
-from contracts.task import Task
 from loadtest.scripted_model import Reply, ScriptedModel
-from services.generate_gpu.adapters.breakers import RedisBreakers
 from services.generate_gpu.adapters.ledger import RedisLedger
-from services.generate_gpu.adapters.limits import RedisLimiter, Used
+from services.generate_gpu.adapters.limits import RedisLimiter
 from services.generate_gpu.adapters.usage import UsageDesk
-from services.generate_gpu.domain.breaker import Permit, Told
-from services.generate_gpu.domain.completion import Engine
 from services.generate_gpu.domain.limits import NANO, Ask, Shard, Spent
-from services.generate_gpu.domain.permits import Limited, Unlimited
-from services.generate_gpu.engines.noop import Noop
+from services.generate_gpu.domain.permits import Limited
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
 from shared.errors import Later, Retryable
 from shared.limits import Limits
-from shared.models import Catalogue, Model, Price, Timeout
+from shared.models import Catalogue, Model
 
 pytestmark = pytest.mark.servers
 
 SCHEMA: dict[str, object] = {"type": "object", "properties": {"total": {"type": "integer"}}, "required": ["total"]}
-PRICE = Price(prompt=1.0, completion=10.0)
-
-
-@dataclass
-class Scene:
-    """Replicas of generate that share a Redis and have the same limits."""
-
-    model: ScriptedModel
-    spare: ScriptedModel
-    redis: "Redis"
-    limits: Limits = field(default_factory=Limits)
-    fallback: tuple[str, ...] = ()
-    window_s: int = 60
-    met: list[tuple[str, str, str, str, int]] = field(default_factory=list)
-    cancelled: dict[str, str] = field(default_factory=dict)
-    heard: list[bytes] = field(default_factory=list)
-
-    def limit(self, **allowance: Any) -> None:
-        self.limits = Limits.model_validate({"tenants": {"acme": allowance}})
-
-    async def publish(self, subject: str, payload: bytes) -> None:
-        self.heard.append(payload)
-
-    @property
-    def limiter(self) -> RedisLimiter:
-        return RedisLimiter(self.redis, self.limits.batch, self.limits.reserve_s, 3600, self.window_s)
-
-    def replica(self, limiter: RedisLimiter | None = None) -> Workshop:
-        def endpoint(name: str, server: ScriptedModel, **more: Any) -> Model:
-            timeout = Timeout(connect=1.0, read=5.0)
-            return Model(name=name, engine="openai", base_url=server.url, id=name, price=PRICE, timeout=timeout, **more)
-
-        models = (
-            endpoint("large", self.model, fallback=self.fallback),
-            endpoint("spare", self.spare),
-            Model(name="noop", engine="noop", default=True),
-        )
-        engines: dict[str, Engine] = {"large": OpenAI(models[0]), "spare": OpenAI(models[1]), "noop": Noop(models[2])}
-        rules = Limited(self.limits, limiter or self.limiter, lambda *seen: self.met.append(seen))
-        return Workshop(
-            Catalogue(models=models), engines, RedisLedger(self.redis, 60), self, tries=3,
-            limits=Unlimited() if self.limits.none else rules, cancelled=lambda tenant, job: self.cancelled.get(job),
-        )  # fmt: skip
-
-    async def run(self, task: Task, workshop: Workshop | None = None, **step: Any) -> list[Item]:
-        return await generate(
-            task, replace(Generate(model="large", max_tokens=100), **step), workshop or self.replica()
-        )
-
-    async def used(self, tenant: str = "acme") -> Used:
-        return (await self.limiter.look(list(self.limits.of_tenant(tenant)))).scopes[0]
 
 
 @pytest.fixture
 async def scene(redis_server: str) -> AsyncIterator[Scene]:
-    redis: Redis = Redis.from_url(redis_server)
-    await redis.flushdb()
-    async with ScriptedModel.running() as model, ScriptedModel.running() as spare:
-        yield Scene(model, spare, redis)
-    await redis.aclose()
-
-
-def item(n: int, **fields: Any) -> Item:
-    text = f"question {n}"
-    return replace(Item(n=n, input=Input(question=text), messages=[Message("user", text)]), **fields)
-
-
-def shard(*items: Item, lane: Lane = "interactive", **fields: Any) -> Task:
-    task = Task(
-        id="acme/j1/0", tenant="acme", job="j1", pattern="direct", items=list(items), steps=[], group="g", index=0
-    )
-    return replace(task, lane=lane, **fields)
-
-
-def failure(done: Item) -> Failure:
-    assert done.failure is not None
-    return done.failure
+    async with open_scene(redis_server) as opened:
+        yield opened
 
 
 async def evals(redis: "Redis") -> int:
@@ -259,7 +179,7 @@ async def test_an_answer_without_a_text_has_cost_all_the_same(scene: Scene) -> N
 class Mute(RedisLimiter):
     """A Redis that goes away before the calls are settled."""
 
-    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: int = 0, taken_at: float = 0.0) -> None:
+    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: Sequence[float] = ()) -> None:
         raise Retryable("gone")
 
 
@@ -302,28 +222,12 @@ async def test_a_further_call_of_an_item_leaves_its_shard_in_line(scene: Scene) 
 
 async def test_room_that_was_not_used_is_given_back(scene: Scene) -> None:
     scene.limit(rpm=10, rpd=10, tpm=100_000)
-    scene.fallback = ("spare",)
-    workshop = scene.replica()
-    breakers = RedisBreakers(scene.redis)
-    large = workshop.catalogue.get("large")
-    for _ in range(3):
-        await breakers.tell(large, cast("Permit", await breakers.ask(large)), Told("failed", why="503"))
+    scene.fallback, scene.guarded = ("spare",), True
+    await scene.leave_alone("large")
     with pytest.raises(Later, match="waits for the model 'large'"):
-        await scene.run(shard(item(0), item(1), lane="batch"), dataclasses.replace(workshop, breakers=breakers))
+        await scene.run(shard(item(0), item(1), lane="batch"))
     used = await scene.used()
     assert (used.requests, used.today, used.tokens) == (0, 0, 0)
-
-
-async def test_a_backup_is_called_within_its_own_limits(scene: Scene) -> None:
-    scene.limits = Limits.model_validate({"models": {"large": {"rpm": 100}, "spare": {"rpm": 1}}})
-    scene.fallback = ("spare",)
-    scene.model.when("question", Reply("refused", status=401))
-    scene.spare.when("question", "from the spare one")
-    (first,) = await scene.run(shard(item(0)))
-    assert first.alive
-    with pytest.raises(Retryable, match="the limit of the model 'spare', 1 calls a minute"):
-        await scene.run(shard(item(0), id="acme/j2/0"))
-    assert scene.spare.calls() == 1
 
 
 async def test_free_models_are_limited_too_and_done_items_are_not_asked_again(scene: Scene) -> None:

@@ -5,7 +5,7 @@ import pytest
 from contracts.item import Completion, Message
 from services.generate_gpu.domain.breaker import Unguarded
 from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnDelta
-from services.generate_gpu.domain.ladder import Due, Ladder, ladder
+from services.generate_gpu.domain.ladder import Due, Ladder, Step, ladder
 from services.generate_gpu.engines.canned import Canned
 from shared.errors import Later, Retryable
 from shared.models import Model
@@ -31,7 +31,7 @@ class Broken(Restarting):
         raise Retryable("the other one does not answer")
 
 
-async def nothing() -> None: ...
+async def nothing(step: Step, request: CompletionRequest) -> None: ...
 
 
 def of(*models: Model) -> Ladder:

@@ -25,14 +25,14 @@ def write(folder: Path, text: str) -> Path:
 def allowed(limits: Limits, tenant: str, user: str = "", model: str = "m") -> dict[str, dict[str, float]]:
     return {
         f"{scope.kind} {scope.name}": scope.allowance.model_dump(exclude_none=True, exclude={"users"})
-        for scope in limits.scopes(tenant, user, model)
+        for scope in (*limits.scopes(tenant, user), *limits.of_model(model))
     }
 
 
 def test_without_a_file_nothing_is_limited() -> None:
     limits = load_limits(None, [])
     assert limits.none
-    assert limits.scopes("acme", "ann", "large") == []
+    assert [*limits.scopes("acme", "ann"), *limits.of_model("large")] == []
 
 
 def test_the_example_of_the_documentation_is_read_as_it_says(tmp_path: Path) -> None:

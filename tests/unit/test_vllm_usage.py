@@ -42,14 +42,10 @@ async def read(text: str, tokens: int = 0, /) -> None:
     """A reader who does not mind."""
 
 
-async def free(request: CompletionRequest) -> None:
-    """A permit for every call."""
-
-
 @pytest.mark.parametrize("on_delta", [None, read])
 async def test_an_answer_of_blanks_is_counted_with_what_the_engine_says(on_delta: OnDelta | None) -> None:
     lost: list[Usage] = []
-    engine = Metered(Blank(MODEL, Host([MODEL])), free, lost.append)
+    engine = Metered(Blank(MODEL, Host([MODEL])), lost.append)
     with pytest.raises(ItemError, match="the model 'house' gave no text in 5 tokens"):
         await engine.complete(CompletionRequest([Message("user", "?")]), on_delta)
     assert lost == [Usage(40, 32, 5, calls=1)]

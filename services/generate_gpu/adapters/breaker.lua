@@ -2,11 +2,13 @@
 -- KEYS: 1 the model's hash: epoch (rises with every change), errors and late (calls in a row), notbefore (Retry-After:
 --       nobody calls before, open or not), asked (since when it asks for that), why, and while it is open until,
 --       since, opened (times in a row), from (the epoch it opened in), probe (until when nobody else may make one)
--- ARGV: 'ask', milliseconds that a probe may take
+-- ARGV: 'look'
+--       'ask', milliseconds that a probe may take
 --       'tell', epoch, outcome (ok, slow, failed, unknown), judged (0, 1), how many in a row open it, milliseconds it
 --       is open at first, and at most, jitter (0…1), milliseconds of Retry-After, why
 -- Returns {state, epoch, milliseconds until it is worth asking again, milliseconds since it opened, why}.
--- State 0: closed; 1: half open, and whoever asked makes the probe; 2: open, or closed and asked to wait.
+-- State 0: closed; 1: half open, and whoever asked makes the probe; 2: open, or closed and asked to wait. Who looks
+-- hears 2 of one that is half open: most who ask then will.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -20,7 +22,10 @@ local function open()
   return {2, epoch, left, now - since, redis.call('HGET', key, 'why') or ''}
 end
 
-if ARGV[1] == 'ask' then
+if ARGV[1] == 'look' and number('until') > 0 then
+  return open()
+end
+if ARGV[1] == 'ask' or ARGV[1] == 'look' then
   if number('until') == 0 then
     if now < number('notbefore') then
       return {2, epoch, number('notbefore') - now, now - number('asked'), redis.call('HGET', key, 'why') or ''}

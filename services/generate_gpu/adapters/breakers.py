@@ -37,10 +37,17 @@ class RedisBreakers:
         try:
             state, epoch, left, down, why = await self._script(keys=[key(model.name)], args=["ask", _ms(lease_s)])
         except RedisError as error:
-            raise Retryable(f"the breakers in Redis do not answer: {error}") from error
+            raise _retryable(error) from error
         if state in (_CLOSED, _PROBE):
             return Permit(int(epoch), probe=state == _PROBE)
         return Open(left / 1000, down / 1000, why.decode())
+
+    async def away(self, model: Model) -> bool:
+        try:
+            state, *_ = await self._script(keys=[key(model.name)], args=["look"])
+        except RedisError as error:
+            raise _retryable(error) from error
+        return bool(state != _CLOSED)
 
     async def tell(self, model: Model, permit: Permit, told: Told) -> Open | None:
         rules = model.breaker
@@ -67,6 +74,10 @@ async def watch(redis: "Redis", models: Sequence[str], telemetry: Telemetry) -> 
         else:
             telemetry.breakers.update({model: int(model in away) for model in models})
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _retryable(error: RedisError) -> Retryable:
+    return Retryable(f"the breakers in Redis do not answer: {error}")
 
 
 def _ms(seconds: float) -> int:

@@ -272,11 +272,9 @@ end
 -- What calls have really used, so far and in all: a second time changes nothing. Room that nobody used is given back.
 local function settle()
   for i, bound in ipairs(request.bounds) do
-    if request.unused > 0 and bound.rpm >= 0 and request.taken_at > second - SLOTS then
-      redis.call('HINCRBY', KEYS[i], 'r' .. request.taken_at, 0 - request.unused)
-    end
-    if request.unused > 0 and bound.rpd >= 0 and math.floor(request.taken_at / 86400) == day then
-      redis.call('HINCRBY', KEYS[i], 'c' .. day, 0 - request.unused)
+    for _, at in ipairs(request.unused) do
+      if bound.rpm >= 0 and at > second - SLOTS then redis.call('HINCRBY', KEYS[i], 'r' .. at, -1) end
+      if bound.rpd >= 0 and math.floor(at / 86400) == day then redis.call('HINCRBY', KEYS[i], 'c' .. day, -1) end
     end
   end
   local charged_key = KEYS[#request.bounds + 1]

@@ -52,8 +52,7 @@ class _Take(_Request, frozen=True):
 class _Settle(_Request, frozen=True):
     id: str
     keep_s: int
-    unused: int
-    taken_at: int
+    unused: list[int]
     spent: list[Spent]
     bounds: list[Bound]
 
@@ -108,17 +107,17 @@ class RedisLimiter(Limiter):
         )
         return await self._run("take", _keys(shard.scopes), request, Taken)
 
-    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: int = 0, taken_at: float = 0.0) -> None:
+    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: Sequence[float] = ()) -> None:
         request = _Settle(
             window_s=self._window_s,
             id=shard.id,
             keep_s=self._keep_s,
-            unused=unused,
-            taken_at=int(taken_at),
+            unused=[int(at) for at in unused],
             spent=list(spent),
             bounds=[_bound(scope) for scope in shard.scopes],
         )
-        await self._run("settle", [*_keys(shard.scopes), f"{{limits}}:charged:{shard.id}"], request, list[None])
+        charged = f"{{limits}}:charged:{shard.id}" + (f":{shard.account}" if shard.account else "")
+        await self._run("settle", [*_keys(shard.scopes), charged], request, list[None])
 
     async def look(self, scopes: Sequence[Scope]) -> Seen:
         """What these have used. Raises Retryable."""

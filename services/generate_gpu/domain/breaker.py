@@ -52,6 +52,9 @@ class Breakers(Protocol):
         Raises Retryable where the store does not answer.
         """
 
+    async def away(self, model: Model) -> bool:
+        """Whether it is left alone now, or by all but a probe; for whoever does not call yet. Raises Retryable."""
+
     async def tell(self, model: Model, permit: Permit, told: Told) -> Open | None:
         """After every call, however it went; how the breaker stands now. Never raises: an answer must not be lost."""
 
@@ -64,6 +67,9 @@ class Unguarded:
 
     async def ask(self, model: Model) -> Permit | Open:
         return Permit(0)
+
+    async def away(self, model: Model) -> bool:
+        return False
 
     async def tell(self, model: Model, permit: Permit, told: Told) -> Open | None:
         return None

@@ -48,7 +48,8 @@ class CompletionRequest(Struct, frozen=True):
 
 
 class Away(Later):
-    """The engine comes back by itself; another rung may answer meanwhile, else the item waits."""
+    """The model comes back by itself, as its engine is started again or its limit has room again; another rung may
+    answer meanwhile, else the item waits."""
 
 
 class Engine(Protocol):

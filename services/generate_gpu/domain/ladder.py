@@ -12,14 +12,12 @@ from dataclasses import replace as replaced
 
 from msgspec.structs import replace
 
-from contracts.item import Completion, Rung, Usage
+from contracts.item import Completion, Rung
 from services.generate_gpu.domain.breaker import Breakers, Open, Permit, Told
 from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.permits import PassedOver
 from shared.errors import ItemError, Later, Retryable, Unusable
 from shared.models import Model
-
-Begin = Callable[[], Awaitable[OnDelta | None]]
-"""Called before every call: begins the stream anew, and says where its pieces go."""
 
 _WHY = 300
 
@@ -31,6 +29,11 @@ class Step:
     model: Model
     engine: Engine
     rung: Rung
+
+
+Begin = Callable[[Step, CompletionRequest], Awaitable[OnDelta | None]]
+"""Called before every call: gets its permit, begins the stream anew, and says where its pieces go. What it raises ends
+the item's turn; PassedOver ends the rung's alone."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,12 @@ class Due:
 
 @dataclass(frozen=True)
 class _Fell:
-    """A rung that gave no answer. `open` where its breaker is (now) open."""
+    """A rung that gave no answer. `open` where its breaker is (now) open; `called` unless its model was left alone."""
 
     model: str
     error: Retryable | ItemError
     open: Open | None = None
+    called: bool = True
 
     def __str__(self) -> str:
         return str(self.error)
@@ -82,10 +86,14 @@ class Ladder:
         """The same rungs, with what `meter` makes of them in place of their engines."""
         return replaced(self, steps=[replaced(step, engine=meter(step)) for step in self.steps])
 
-    def priced(self, completion: Completion) -> Usage:
-        """The usage of a completion with what it cost, by the price of the model that made it."""
-        made = next((step.model for step in self.steps if step.model.name == completion.model), self.steps[0].model)
-        return replace(completion.usage, cost_usd=made.cost(completion.usage))
+    async def left_alone(self) -> bool:
+        """Whether the model that was asked for is left alone, or by all but a probe. Raises Retryable."""
+        model = self.steps[0].model
+        return self.breakers.guards(model) and await self.breakers.away(model)
+
+    def maker(self, completion: Completion) -> Model:
+        """The model that made a completion."""
+        return next((step.model for step in self.steps if step.model.name == completion.model), self.steps[0].model)
 
     async def complete(self, request: CompletionRequest, begin: Begin, due: Due, last_try: bool) -> list[Completion]:
         """One to `n` completions of the first rung that answers. `last_try`: a further failure is not waited for.
@@ -108,27 +116,31 @@ class Ladder:
     ) -> list[Completion] | _Fell:
         if step.rung == "degraded" and step.model.engine == "extractive" and not request.passages:
             return _Fell(step.model.name, ItemError("upstream", f"the model {step.model.name!r} has nothing to quote"))
-        if not self.breakers.guards(step.model):
-            return await _called(step, request, await begin())
-        permit = await self.breakers.ask(step.model)
-        if isinstance(permit, Open):
-            return _Fell(step.model.name, _away(step.model, permit), permit)
-        return await self._guarded(step, request, begin, permit, is_last=is_last)
+        try:
+            if not self.breakers.guards(step.model):
+                return await _called(step, request, await begin(step, request))
+            permit = await self.breakers.ask(step.model)
+            if isinstance(permit, Open):
+                return _Fell(step.model.name, _away(step.model, permit), permit, called=False)
+            return await self._guarded(step, request, begin, permit, is_last=is_last)
+        except PassedOver as passed:
+            return _Fell(step.model.name, passed.error, called=False)
 
     async def _guarded(
         self, step: Step, request: CompletionRequest, begin: Begin, permit: Permit, *, is_last: bool
     ) -> list[Completion] | _Fell:
-        """A call whose outcome the breaker hears. One that is judged by its time is streamed, whoever listens."""
+        """A call whose outcome the breaker hears; what keeps it from being made says nothing of the model. One that is
+        judged by its time is streamed, whoever listens."""
         told = Told("unknown")
         try:
-            on_delta = await begin()
+            on_delta = await begin(step, request)
             judged = request.n == 1 and (permit.probe or not request.batch) and (on_delta is not None or not is_last)
             call = _Timed(step, on_delta, judged, give_up=judged and not is_last and not request.batch)
             result = await call.run(request)
             told = call.told(result)
         finally:
             opened = await self.breakers.tell(step.model, permit, told)
-        return result if not isinstance(result, _Fell) else _Fell(result.model, result.error, opened)
+        return result if not isinstance(result, _Fell) else replaced(result, open=opened)
 
 
 class _Timed:
@@ -179,7 +191,7 @@ async def _called(step: Step, request: CompletionRequest, on_delta: OnDelta | No
     try:
         return await step.engine.complete(request, on_delta)
     except Away as error:
-        return _Fell(step.model.name, error)
+        return _Fell(step.model.name, error, called=False)
     except Later:
         raise
     except Retryable as error:
@@ -209,17 +221,19 @@ def _away(model: Model, found: Open) -> Retryable:
 
 
 def _nobody(fallen: Sequence[_Fell]) -> Retryable | ItemError:
-    """The error of a ladder without a rung left. What comes back by itself is waited for."""
+    """The error of a ladder without a rung left. What comes back by itself is waited for, unless the model that was
+    asked for has failed: a call is an attempt, and may have cost something."""
     reason = str(fallen[0])
     if len(fallen) > 1:
         reason = f"no model of {', '.join(fell.model for fell in fallen)} answers: {_reasons(fallen)}"
-    if away := [fell.error.after for fell in fallen if isinstance(fell.error, Away)]:
-        return Later(reason, after=min(away))
+    again = [fell.error for fell in fallen if isinstance(fell.error, Retryable)]
+    waits = [error.after for error in again if error.after is not None]
+    if waits and not fallen[0].called and any(isinstance(error, Away) for error in again):
+        return Later(reason, after=min(waits))
     if len(fallen) == 1:
         return fallen[0].error
-    again = [fell.error for fell in fallen if isinstance(fell.error, Retryable)]
     if again:
-        return Retryable(reason, after=min((error.after for error in again if error.after is not None), default=None))
+        return Retryable(reason, after=min(waits, default=None))
     return ItemError("upstream", reason)
 
 

@@ -71,6 +71,7 @@ class Shard:
     id: str  # of the task at its hop
     scopes: Sequence[Scope]
     batch: bool
+    account: str = ""  # where the scopes are a model's, its name: what calls of others used is not its
 
     @property
     def counts_tokens(self) -> bool:
@@ -86,9 +87,9 @@ class Limiter(Protocol):
         """Room for as many of the asks as fit, the first ones first. The others wait in line, where that takes no
         longer than they have patience: in the shard's place, or in one of their own, by the name of `line`."""
 
-    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: int = 0, taken_at: float = 0.0) -> None:
-        """Let what was really used take the place of what was reserved; a second time changes nothing. Gives back
-        `unused` calls that were granted at `taken_at` (unix seconds, Redis's) and not made."""
+    async def settle(self, shard: Shard, spent: Sequence[Spent], unused: Sequence[float] = ()) -> None:
+        """Let what was really used take the place of what was reserved; a second time changes nothing. Gives back the
+        calls that were granted at these times (unix seconds, Redis's) and not made."""
 
 
 def most(request: CompletionRequest, model: Model) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""An engine's calls for one item: each needs its permit, and one that brings nothing is counted with what it cost."""
+"""An engine's calls for one item: one that brings nothing is counted with what it cost."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import Around, CompletionRequest, OnDelta
 from services.generate_gpu.domain.limits import prompt_tokens
-from services.generate_gpu.domain.permits import Permit
 from shared.errors import ItemError, Retryable
 from shared.text import count_tokens
 
@@ -16,12 +15,10 @@ from shared.text import count_tokens
 class Metered(Around):
     """`lost` hears what a call has used that brought nothing."""
 
-    permit: Permit
     lost: Callable[[Usage], None]
 
     async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
-        """See `Engine`; raises what the permit raises, too."""
-        await self.permit(request)
+        """See `Engine`."""
         heard = _Heard(on_delta)
         try:
             return await self.engine.complete(request, heard.take if on_delta is not None else None)

@@ -17,6 +17,7 @@ from services.generate_gpu.domain.permits import PermitOf, unlimited
 from services.generate_gpu.domain.stream import TokenStream
 from services.generate_gpu.domain.tools import checked_calls, spoken
 from shared.errors import ItemError, Later, Retryable
+from shared.models import Model
 
 log = logging.getLogger("penstock.generate")
 
@@ -41,7 +42,16 @@ class Purchase:
 
     @property
     def usage(self) -> Usage:
-        return sum((self.ladder.priced(completion) for completion in self._all()), self.paid.lost)
+        return sum(self.used.values(), Usage())
+
+    @property
+    def used(self) -> dict[str, Usage]:
+        """What the calls of each model have used, by its name and its price."""
+        used = dict(self.paid.wasted)
+        for completion in self._all():
+            maker = self.ladder.maker(completion)
+            used[maker.name] = used.get(maker.name, Usage()) + _priced(maker, completion.usage)
+        return used
 
     async def completions(self, request: CompletionRequest, validator: Draft202012Validator | None) -> list[Completion]:
         """The completions, checked where there is a schema. Raises ItemError and Retryable as engines do, and
@@ -102,10 +112,11 @@ class Purchase:
         return self.paid.repair
 
     async def _ask(self, request: CompletionRequest) -> list[Completion]:
-        called, lost = False, self.paid.lost
+        called, wasted = False, self.paid.wasted
 
-        async def begin() -> OnDelta | None:
+        async def begin(step: Step, request: CompletionRequest) -> OnDelta | None:
             nonlocal called
+            await self.permit(step.model, step.rung)(request)
             if self.stream is not None:
                 await self.stream.begin()
             called = True
@@ -116,7 +127,7 @@ class Purchase:
             found = await self.ladder.through(self._metered).complete(request, begin, self.due, last_try)
         except (ItemError, Retryable, asyncio.CancelledError) as error:
             self._failed |= called and isinstance(error, Retryable)
-            if self.paid.lost is not lost:
+            if self.paid.wasted is not wasted:
                 await self._book()
             raise
         return self._timed(found)
@@ -130,10 +141,11 @@ class Purchase:
 
     def _metered(self, step: Step) -> Metered:
         def lose(usage: Usage) -> None:
-            cost = replace(usage, cost_usd=step.model.cost(usage))
-            self.paid = replace(self.paid, lost=self.paid.lost + cost)
+            wasted, name = self.paid.wasted, step.model.name
+            cost = wasted.get(name, Usage()) + _priced(step.model, usage)
+            self.paid = replace(self.paid, wasted={**wasted, name: cost})
 
-        return Metered(step.engine, self.permit(step.model, step.rung), lose)
+        return Metered(step.engine, lose)
 
     def _timed(self, found: list[Completion]) -> list[Completion]:
         """When the first piece came, where only the stream knows."""
@@ -158,6 +170,10 @@ class Purchase:
 
     def _all(self) -> list[Completion]:
         return [*self.paid.drawn, *([self.paid.repair] if self.paid.repair is not None else [])]
+
+
+def _priced(model: Model, usage: Usage) -> Usage:
+    return replace(usage, cost_usd=model.cost(usage))
 
 
 async def _checked(
