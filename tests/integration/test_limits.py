@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from limits_scene import pass_time
 from limits_worker import CALLS, SCOPES, TOKENS
 from redis.asyncio import Redis
 
@@ -182,6 +183,21 @@ async def test_settling_twice_charges_once_and_a_later_call_adds(redis: "Redis")
     assert (seen.tokens, seen.day, seen.held) == (70, 350, 0)
 
 
+@pytest.mark.parametrize("later_s", [50, 70])  # the first reservation is still in the window, or has left it
+async def test_a_further_reservation_is_settled_where_it_is_counted(redis: "Redis", later_s: int) -> None:
+    counter, limit = limiter(redis), tenant(tpm=10_000)
+    shard = people("a", limit)
+    await counter.take(shard, [Ask(0, 4000, 0)])
+    await pass_time(redis, "tenant:acme", later_s)
+    await counter.take(shard, [Ask(0, 4000, 0)])  # a repair
+    await counter.settle(shard, [Spent(0, 600, 0)])
+    found = []
+    for seconds in (0, 50, 15):
+        await pass_time(redis, "tenant:acme", seconds)
+        found.append((await counter.look([limit])).scopes[0].tokens)
+    assert found == [600, 600, 0]
+
+
 async def test_an_empty_budget_says_what_is_spent_and_other_calls_may_still_fit(redis: "Redis") -> None:
     counter, limit = limiter(redis), tenant(usd_day=1)
     shard = people("a", limit)
@@ -204,6 +220,17 @@ async def test_what_a_dead_process_has_reserved_is_released(redis: "Redis") -> N
     await counter.settle(people("b", limit), [Spent(0, 10, 60_000_000)])
     seen = (await counter.look([limit])).scopes[0]
     assert (seen.day, seen.held) == (110_000_000, 0)
+
+
+async def test_a_budget_that_is_added_later_starts_with_what_it_has(redis: "Redis") -> None:
+    counter, without = limiter(redis, reserve_s=0.1), tenant(tpm=1000)
+    limit = tenant(tpm=1000, usd_day=1)
+    await counter.take(people("dead", without), [Ask(0, 10, 900_000_000)])
+    await counter.take(people("a", without), [Ask(0, 10, 900_000_000)])
+    await counter.settle(people("a", limit), [Spent(0, 10, 50_000_000)])  # the file has changed meanwhile
+    await asyncio.sleep(0.15)
+    seen = (await counter.look([limit])).scopes[0]
+    assert (seen.held, seen.day) == (0, 50_000_000)
 
 
 async def test_users_are_known_once_they_have_used_something(redis: "Redis") -> None:

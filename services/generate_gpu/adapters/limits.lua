@@ -66,7 +66,7 @@ local function release(key)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', key .. ':open', '-inf', now, 'LIMIT', 0, 100)) do
     local hold = redis.call('HGET', key .. ':holds', id)
     if hold then
-      redis.call('HINCRBY', key, 'h', 0 - numbers(hold))
+      redis.call('HINCRBY', key, 'h', 0 - numbers(hold))  -- 0 where the scope had no budget
       redis.call('HDEL', key .. ':holds', id)
     end
     redis.call('ZREM', key .. ':open', id)
@@ -195,22 +195,35 @@ local function longest_wait(scopes, sums, own)
   return found
 end
 
+-- What an item has reserved before. A hold has one time, so its tokens move to the present second, or settling would
+-- take all of them from there; those that have left the window are nobody's any more.
+local function held_before(key, id)
+  local nano, tokens, at = numbers(redis.call('HGET', key .. ':holds', id) or '0 0 0')
+  if tokens == 0 or at <= second - SLOTS then return nano, 0 end
+  redis.call('HINCRBY', key, 't' .. at, 0 - tokens)
+  redis.call('HINCRBY', key, 't' .. second, tokens)
+  return nano, tokens
+end
+
+-- A hold has only what its scope counts: what was never added must not be taken away.
 local function reserve(scope, granted)
   local key, bound = scope.key, scope.bound
+  local of_tokens, of_dollars = bound.tpm >= 0, bound.usd_day >= 0 or bound.usd_month >= 0
   local tokens, nano = 0, 0
   for _, ask in ipairs(granted) do
-    tokens, nano = tokens + ask.tokens, nano + ask.nano
-    if bound.tpm >= 0 or bound.usd_day >= 0 or bound.usd_month >= 0 then
+    local more_tokens, more_nano = of_tokens and ask.tokens or 0, of_dollars and ask.nano or 0
+    tokens, nano = tokens + more_tokens, nano + more_nano
+    if of_tokens or of_dollars then
       local id = request.id .. '/' .. ask.n
-      local old_nano, old_tokens = numbers(redis.call('HGET', key .. ':holds', id) or '0 0 0')
-      redis.call('HSET', key .. ':holds', id, string.format('%d %d %d', old_nano + ask.nano, old_tokens + ask.tokens, second))
+      local old_nano, old_tokens = held_before(key, id)
+      redis.call('HSET', key .. ':holds', id, string.format('%d %d %d', old_nano + more_nano, old_tokens + more_tokens, second))
       redis.call('ZADD', key .. ':open', now + request.reserve_s, id)
     end
   end
   if bound.rpm >= 0 then redis.call('HINCRBY', key, 'r' .. second, #granted) end
-  if bound.tpm >= 0 and tokens > 0 then redis.call('HINCRBY', key, 't' .. second, tokens) end
+  if tokens > 0 then redis.call('HINCRBY', key, 't' .. second, tokens) end
   if bound.rpd >= 0 then redis.call('HINCRBY', key, 'c' .. day, #granted) end
-  if nano > 0 and (bound.usd_day >= 0 or bound.usd_month >= 0) then redis.call('HINCRBY', key, 'h', nano) end
+  if nano > 0 then redis.call('HINCRBY', key, 'h', nano) end
   redis.call('ZADD', '{limits}:seen', now, key)
   redis.call('EXPIRE', key, KEEP_S)
   redis.call('EXPIRE', key .. ':holds', KEEP_S)
