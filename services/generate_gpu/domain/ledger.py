@@ -14,9 +14,7 @@ class Paid(Struct, frozen=True, omit_defaults=True):
     drawn: list[Completion] = field(default_factory=list)  # as they came, the output not yet checked
     repair: Completion | None = None
     failures: int = 0  # deliveries in which a call failed that may be repeated
-    wasted: dict[str, Usage] = field(
-        default_factory=dict
-    )  # what calls have used that brought nothing, by model: broken off, or without a text
+    wasted: dict[str, Usage] = field(default_factory=dict)  # by model: of calls broken off, or without a text
 
 
 @dataclass(frozen=True)
