@@ -64,6 +64,9 @@ def environment(engines: int) -> None:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     # left to itself each engine binds its threads to the same cores, and others cannot make room for it there
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    # the worker in the core's own process, as on a machine with one GPU: a core that waits for it over shared memory
+    # spins, which takes a second core from whatever runs beside it
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     cores = len(os.sched_getaffinity(0))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // engines if engines > 1 else cores - 1)))
 
