@@ -21,7 +21,7 @@ def owner(subject: str, headers: Mapping[str, str]) -> str:
 def redis_patterns(tenant: str) -> list[str]:
     """Glob patterns of all keys of a tenant. A service that names a key of a new form adds it here."""
     return [
-        *(f"{kind}:{{{tenant}/*" for kind in ("group", "paid", "memory")),
+        *(f"{kind}:{{{tenant}/*" for kind in ("group", "paid", "attempts", "memory")),
         f"answers:{{{tenant}}}:*",
         *(f"{{limits}}:{form}" for form in (f"tenant:{tenant}", f"user:{tenant}/*", f"charged:{tenant}/*")),
     ]

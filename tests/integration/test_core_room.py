@@ -78,7 +78,7 @@ class Site:
         route.on(Open, windows.go_on)
         for settings, step in (
             (RerankSettings(ack_wait_s=30, batch_slots=2), Rerank),
-            (JudgeSettings(ack_wait_s=2), Judge),
+            (JudgeSettings(ack_wait_s=30), Judge),  # a machine that stands still for two seconds sends nothing twice
         ):
             worker = self.core.worker(settings, self.hops())
             worker.on(step, self.passes)

@@ -78,7 +78,7 @@ def test_a_tenant_joins_and_nothing_is_restarted(stack: StackInfo) -> None:
                 mine = await late.subscribe("live.results.late.>")
                 await late.flush()
                 await bus.publish("results.late.j.0", b"of late")
-                assert (await mine.next_msg(timeout=5)).data == b"of late"
+                assert (await mine.next_msg(timeout=20)).data == b"of late"
 
                 async def copied() -> bool:
                     return (await late.jetstream().stream_info("RESULTS")).state.messages == 1
