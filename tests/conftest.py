@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from generate_bench import Bench
     from in_process import Core
     from ladder_scene import Scene
+    from redis.asyncio import Redis
 
     from services.route.adapters.replicas import Replicas
 
@@ -24,6 +25,17 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with start_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
+
+
+@pytest.fixture
+async def redis(redis_server: str) -> "AsyncIterator[Redis]":
+    """A connection to an empty Redis."""
+    from redis.asyncio import Redis
+
+    connection: Redis = Redis.from_url(redis_server)
+    await connection.flushdb()
+    yield connection
+    await connection.aclose()
 
 
 @pytest.fixture
@@ -56,9 +68,9 @@ async def bench() -> "AsyncIterator[Bench]":
 
 
 @pytest.fixture
-async def scene(redis_server: str) -> "AsyncIterator[Scene]":
+async def scene(redis: "Redis") -> "AsyncIterator[Scene]":
     """Replicas of generate with a ladder of models."""
     from ladder_scene import open_scene  # imported here, as above
 
-    async with open_scene(redis_server) as opened:
+    async with open_scene(redis) as opened:
         yield opened

@@ -102,13 +102,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(redis_url: str) -> AsyncIterator[Scene]:
-    """On an empty Redis."""
-    redis: Redis = Redis.from_url(redis_url)
-    await redis.flushdb()
+async def open_scene(redis: "Redis") -> AsyncIterator[Scene]:
     async with ScriptedModel.running() as large, ScriptedModel.running() as spare:
         yield Scene(large, spare, redis)
-    await redis.aclose()
 
 
 def item(n: int, **fields: object) -> Item:

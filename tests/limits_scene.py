@@ -115,13 +115,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(redis_url: str) -> AsyncIterator[Scene]:
-    """On an empty Redis."""
-    redis: Redis = Redis.from_url(redis_url)
-    await redis.flushdb()
+async def open_scene(redis: "Redis") -> AsyncIterator[Scene]:
     async with ScriptedModel.running() as model, ScriptedModel.running() as spare:
         yield Scene(model, spare, redis)
-    await redis.aclose()
 
 
 async def pass_time(redis: "Redis", scope: str, seconds: int) -> None:

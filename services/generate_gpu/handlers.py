@@ -132,9 +132,7 @@ class _Bench:
     paid: Mapping[int, Paid]
     permits: Permits | None  # None: nothing is limited
     gate: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
-    used: dict[int, dict[str, Usage]] = field(
-        default_factory=dict
-    )  # by all calls of an item so far, by its number and the model's name
+    used: dict[int, dict[str, Usage]] = field(default_factory=dict)  # by all calls so far, by item and model
 
     async def ask(self) -> None:
         """Ask for the permits of all items at once; what was paid for before needs none. Raises Retryable."""

@@ -1,7 +1,6 @@
 """The count of attempts that readers of tokens see: the same in memory and in a real Redis."""
 
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -10,14 +9,6 @@ from shared.attempts import Attempts, MemoryAttempts, RedisAttempts
 from shared.errors import Retryable
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture
-async def redis(redis_server: str) -> "AsyncIterator[Redis]":
-    connection: Redis = Redis.from_url(redis_server)
-    await connection.flushdb()
-    yield connection
-    await connection.aclose()
 
 
 @pytest.fixture(params=["memory", "redis"])

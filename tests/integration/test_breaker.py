@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -25,14 +24,6 @@ def large(**rules: float) -> Model:
     return Model(
         name="large", engine="openai", base_url="http://127.0.0.1:9/v1", id="x", breaker=Breaker.model_validate(rules)
     )
-
-
-@pytest.fixture
-async def redis(redis_server: str) -> AsyncIterator["Redis"]:
-    redis: Redis = Redis.from_url(redis_server)
-    await redis.flushdb()
-    yield redis
-    await redis.aclose()
 
 
 async def let(breakers: RedisBreakers, model: Model) -> Permit:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 import msgspec
-import pytest
 from fake_encoder import FakeEncoder
 from in_process import Core
 from libraries import document, open_index
@@ -83,14 +82,6 @@ class Desk:
         answered = replace(found, answer=Answer(text), verdict=Verdict("grounding", True, 1.0))
         await self.answers.keep(tenant, worth_keeping([answered], self.now))
         return answered
-
-
-@pytest.fixture
-async def redis(redis_server: str):  # type: ignore[no-untyped-def]  # noqa: ANN201  an async generator of a connection
-    connection: Redis = Redis.from_url(redis_server)
-    await connection.flushdb()
-    yield connection
-    await connection.aclose()
 
 
 def kind(item: Item) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,14 +19,6 @@ pytestmark = pytest.mark.servers
 
 WORKER = Path(__file__).parents[1] / "limits_worker.py"
 LUA = Path(__file__).parents[2] / "services" / "generate_gpu" / "adapters" / "limits.lua"
-
-
-@pytest.fixture
-async def redis(redis_server: str) -> AsyncIterator["Redis"]:
-    connection: Redis = Redis.from_url(redis_server)
-    await connection.flushdb()
-    yield connection
-    await connection.aclose()
 
 
 def limiter(redis: "Redis", window_s: int = 60, reserve_s: float = 900, share: float = 0.8) -> RedisLimiter:

@@ -30,8 +30,8 @@ SCHEMA: dict[str, object] = {"type": "object", "properties": {"total": {"type": 
 
 
 @pytest.fixture
-async def scene(redis_server: str) -> AsyncIterator[Scene]:
-    async with open_scene(redis_server) as opened:
+async def scene(redis: "Redis") -> AsyncIterator[Scene]:
+    async with open_scene(redis) as opened:
         yield opened
 
 

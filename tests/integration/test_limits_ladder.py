@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from limits_scene import Scene, failure, item, open_scene, pass_time, shard
+from redis.asyncio import Redis
 
 from contracts.item import Item
 from loadtest.scripted_model import Reply
@@ -18,8 +19,8 @@ THOUSAND = Reply("fine", prompt_tokens=900, completion_tokens=100)
 
 
 @pytest.fixture
-async def scene(redis_server: str) -> AsyncIterator[Scene]:
-    async with open_scene(redis_server) as opened:
+async def scene(redis: "Redis") -> AsyncIterator[Scene]:
+    async with open_scene(redis) as opened:
         opened.guarded, opened.fallback = True, ("spare", "sorry")
         opened.spare.when("question", THOUSAND)
         yield opened

@@ -22,17 +22,14 @@ local function open()
   return {2, epoch, left, now - since, redis.call('HGET', key, 'why') or ''}
 end
 
-if ARGV[1] == 'look' and number('until') > 0 then
-  return open()
-end
-if ARGV[1] == 'ask' or ARGV[1] == 'look' then
+if ARGV[1] ~= 'tell' then
   if number('until') == 0 then
     if now < number('notbefore') then
       return {2, epoch, number('notbefore') - now, now - number('asked'), redis.call('HGET', key, 'why') or ''}
     end
     return {0, epoch, 0, 0, ''}
   end
-  if now < number('until') or now < number('probe') then
+  if ARGV[1] == 'look' or now < number('until') or now < number('probe') then
     return open()
   end
   epoch = redis.call('HINCRBY', key, 'epoch', 1)

@@ -210,11 +210,10 @@ class Permits:
         What tenant and user granted at `at` is the next rung's."""
         try:
             await self._further([self.rooms[model.name]], n, request, model, in_line=False)
-        except Later as error:
+        except (Later, ItemError) as error:
             self.payers.give(n, at)
-            raise PassedOver(Away(str(error), after=error.after)) from None
-        except ItemError:
-            self.payers.give(n, at)
+            if isinstance(error, Later):
+                raise PassedOver(Away(str(error), after=error.after)) from None
             raise
 
     async def settle(self, used: Mapping[int, Mapping[str, Usage]]) -> None:

@@ -116,13 +116,8 @@ class Host:
                 guard.watch()
             opening.result()
             await self._answers(opened[0])
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):  # whatever it is: a guard is a process, and an engine several
             await _ended(opening, opened, guard)
-            raise
-        except Exception:  # whatever it is: a guard is a process, and an engine several
-            for engine in opened:
-                await asyncio.to_thread(engine.shutdown)
-            await asyncio.to_thread(guard.close)
             raise
         self._guard, self.pulse = guard, pulse
         self._watching = asyncio.create_task(self._watched(guard))
@@ -207,7 +202,8 @@ class Host:
 
 
 async def _ended(opening: asyncio.Task[None], opened: "list[AsyncLLM]", guard: Guard) -> None:
-    """Nobody wants the engine any more. Its thread cannot be stopped: what it starts is ended until it gives up."""
+    """Nobody wants the engine any more, or it failed. Its thread cannot be stopped: what it starts is ended until it
+    gives up."""
     while not opening.done():
         guard.watch()
         guard.kill()
