@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -45,6 +46,17 @@ def asked(
 
 async def one(engine: Engine, request: CompletionRequest) -> Completion:
     return (await engine.complete(request))[0]
+
+
+@asynccontextmanager
+async def opened(model: Model, **fields: object) -> AsyncIterator[Vllm]:
+    """An engine that a test has for itself, to do with it what it likes."""
+    engine = open_vllm([model.model_copy(update=fields)])[model.name]
+    assert isinstance(engine, Vllm)
+    try:
+        yield engine
+    finally:
+        await engine.close()
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -214,29 +226,23 @@ async def test_many_calls_run_in_one_batch(plain: Engine) -> None:
 
 
 async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Model]) -> None:
-    engine = open_vllm(models[:1])["plain"]
-    try:
+    async with opened(models[0]) as engine:
         await one(engine, asked())
         call = asyncio.create_task(engine.complete(asked(max_tokens=1500)))
         await until(lambda: unfinished(engine) == 1)
         _kill_core(engine)
         with pytest.raises(Retryable, match="the engine of the model 'plain' has died"):
             await call
-        assert isinstance(engine, Vllm)
         with pytest.raises(Away, match="has died; it is started again"):
             await one(engine, asked())
         async with asyncio.timeout(120):
             while not engine.ready():  # noqa: ASYNC110 - a new engine takes seconds
                 await asyncio.sleep(0.1)
         assert (await one(engine, asked())).usage.cached_tokens == 0
-    finally:
-        await engine.close()
 
 
 async def test_an_engine_that_hangs_is_ended_and_started_again(models: list[Model]) -> None:
-    engine = open_vllm([models[0].model_copy(update={"timeout": Timeout(read=4)})])["plain"]
-    assert isinstance(engine, Vllm)
-    try:
+    async with opened(models[0], timeout=Timeout(read=4)) as engine:
         await engine.start()
         await one(engine, asked())
         core = _newest_core()
@@ -248,14 +254,10 @@ async def test_an_engine_that_hangs_is_ended_and_started_again(models: list[Mode
                 await asyncio.sleep(0.1)
         assert not core.is_running() or core.status() == psutil.STATUS_ZOMBIE
         assert (await one(engine, asked())).text
-    finally:
-        await engine.close()
 
 
 async def test_an_engine_that_is_at_work_for_longer_is_left_alone(models: list[Model]) -> None:
-    engine = open_vllm([models[0].model_copy(update={"timeout": Timeout(read=1)})])["plain"]
-    assert isinstance(engine, Vllm)
-    try:
+    async with opened(models[0], timeout=Timeout(read=1)) as engine:
         await engine.start()
         core = _newest_core()
         began = time.monotonic()
@@ -264,28 +266,19 @@ async def test_an_engine_that_is_at_work_for_longer_is_left_alone(models: list[M
         await asyncio.sleep(2)
         assert engine.ready()
         assert core.is_running()
-    finally:
-        await engine.close()
 
 
 async def test_an_engine_whose_cache_has_no_room_says_what_to_lower(models: list[Model]) -> None:
-    cramped = models[0].model_copy(update={"settings": {**models[0].settings, "num_gpu_blocks_override": 1}})
-    engine = open_vllm([cramped])["plain"]
-    assert isinstance(engine, Vllm)
-    try:
+    cramped = {**models[0].settings, "num_gpu_blocks_override": 1}
+    async with opened(models[0], settings=cramped) as engine:
         with pytest.raises(Retryable, match=r"tiny does not start: .*where memory is short, lower context"):
             await engine.start()
-    finally:
-        await engine.close()
 
 
 async def test_a_setting_that_cannot_be_is_named_in_one_line(models: list[Model]) -> None:
-    odd = models[0].model_copy(update={"settings": {"dtype": "nonsense"}})
-    engine = open_vllm([odd])["plain"]
-    assert isinstance(engine, Vllm)
-    with pytest.raises(SettingsError, match=r"models\.yaml: the engine of .*tiny refuses its settings: .*dtype"):
-        await engine.start()
-    await engine.close()
+    async with opened(models[0], settings={"dtype": "nonsense"}) as engine:
+        with pytest.raises(SettingsError, match=r"models\.yaml: the engine of .*tiny refuses its settings: .*dtype"):
+            await engine.start()
 
 
 def _kill_core(engine: Engine) -> None:
