@@ -38,13 +38,18 @@ async def main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="penstock-prefix-") as folder:
         replicas = open_replicas(options, Path(folder) / "model")
         try:
-            await measure(options, replicas)
+            rounds, chart, perfect = await measure(options, replicas)
         finally:
             for replica in replicas:
                 await replica.engine.close()
+    show(rounds, chart, perfect)
+    if options.plots:
+        plot(rounds, chart, perfect, options.plots)
+    say(options, rounds, chart, perfect)
 
 
-async def measure(options: argparse.Namespace, replicas: Sequence[Replica]) -> None:
+async def measure(options: argparse.Namespace, replicas: Sequence[Replica]) -> tuple[dict[str, Round], Round, float]:
+    """The rounds by name, the follow-ups on the chart, and the oracle's hit rate."""
     for replica in replicas:  # one after the other: each start takes all cores
         await replica.engine.start()
     count = await counter(replicas[0])
@@ -61,10 +66,7 @@ async def measure(options: argparse.Namespace, replicas: Sequence[Replica]) -> N
         rounds[name] = await run(asked, replicas, choose, options.at_once)
         screen.print(f"{name}: hit rate {rounds[name].hit_rate:.3f}, {rounds[name].seconds:.0f} s")
     chart = await follow_ups(prompt, manual(10_000, CHART_TOKENS, count), replicas[0])
-    show(rounds, chart, perfect)
-    if options.plots:
-        plot(rounds, chart, perfect, options.plots)
-    say(options, rounds, chart, perfect)
+    return rounds, chart, perfect
 
 
 def plan(asks: Sequence[Ask], again: Sequence[Ask]) -> list[tuple[str, Sequence[Ask], Choose, bool]]:

@@ -61,6 +61,7 @@ def environment(engines: int) -> None:
     set already stays."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # the last line of stdout is the bench's
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     # left to itself each engine binds its threads to the same cores, and others cannot make room for it there
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

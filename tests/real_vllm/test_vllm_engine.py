@@ -241,6 +241,38 @@ async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Mod
         assert (await one(engine, asked())).usage.cached_tokens == 0
 
 
+async def test_an_answer_that_an_engine_breaks_off_as_it_is_told_to_end_is_none(models: list[Model]) -> None:
+    """Ctrl-C reaches the engine's processes, too: vLLM gives what it has as an answer that was aborted."""
+    async with opened(models[0]) as engine:
+        await one(engine, asked())
+        call = asyncio.create_task(engine.complete(asked(max_tokens=1500)))
+        await until(lambda: unfinished(engine) == 1)
+        _newest_core().terminate()
+        with pytest.raises(Retryable, match="the model 'plain' broke off its answer"):
+            await call
+
+
+async def test_an_engine_that_is_closed_does_not_look_like_one_that_died(
+    models: list[Model], capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with opened(models[0]) as engine:
+        await one(engine, asked(max_tokens=1))
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0.2)
+    said = capfd.readouterr()
+    assert "Dead" not in said.out + said.err
+
+
+async def test_who_waits_while_the_engine_is_closed_hears_of_it(models: list[Model]) -> None:
+    async with opened(models[0]) as engine:
+        await one(engine, asked(max_tokens=1))
+        call = asyncio.create_task(engine.complete(asked(max_tokens=1500)))
+        await until(lambda: unfinished(engine) == 1)
+    with pytest.raises(Retryable):
+        async with asyncio.timeout(10):
+            await call
+
+
 async def test_an_engine_that_hangs_is_ended_and_started_again(models: list[Model]) -> None:
     async with opened(models[0], timeout=Timeout(read=4)) as engine:
         await engine.start()

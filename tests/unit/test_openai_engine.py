@@ -191,6 +191,8 @@ async def test_a_stream_without_the_closing_line_is_whole_when_it_says_how_it_en
         (Reply("", status=503), "answered 503"),
         (Reply("slow down", status=429), "answered 429: slow down"),
         (Reply(" "), "the model 'large' sent an empty answer"),
+        (Reply("Paris is", finish_reason="abort"), "the model 'large' broke off its answer"),
+        (Reply("Paris is", finish_reason="error"), "the model 'large' broke off its answer"),
     ],
 )
 async def test_faults_that_may_heal_are_retryable(

@@ -14,6 +14,9 @@ from services.generate_gpu.domain.refusal import REFUSAL
 from services.generate_gpu.domain.salt import salt
 from shared.errors import ItemError, Later, Retryable
 
+BROKEN_OFF = frozenset(("abort", "error"))
+"""Finish reasons of half an answer: its engine was told to end, or failed, with the model in the middle of it."""
+
 
 class OnDelta(Protocol):
     """Takes a piece of the text as it is made."""

@@ -7,7 +7,7 @@ means in `openai_errors.py`.
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import cache
 from typing import TypeVar
@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.item import Completion, TokenLogprob, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, costing, refuses
+from services.generate_gpu.domain.completion import BROKEN_OFF, CompletionRequest, OnDelta, costing, refuses
 from services.generate_gpu.engines.openai_errors import Endpoint
 from services.generate_gpu.engines.openai_wire import (
     Call,
@@ -102,6 +102,7 @@ class OpenAI:
         told = [one for one in reply.choices if one.message.text.strip() or one.message.calls] or reply.choices[:1]
         usage = self._usage([choice.message.text for choice in told[: request.n]], request, reply.usage)
         with costing(usage):
+            self._check_whole(choice.finish_reason for choice in told)
             said = [(_said(choice.message, choice.logprobs), choice.finish) for choice in told[: request.n]]
             found = [self._completion(one, ending, request) for one, ending in said]
         return [replace(found[0], usage=usage), *found[1:]]
@@ -111,6 +112,7 @@ class OpenAI:
         calls: list[Call] = []
         logprobs: list[TokenLogprob] = []
         ending: Finish | None = None
+        reasons: list[str | None] = []
         usage: Tokens | None = None
         async with self._posted(request, stream=True) as response:
             async for event in lines(self._pieces(response)):
@@ -121,6 +123,7 @@ class OpenAI:
                     raise Retryable(f"{self._endpoint.name} broke off: {self._endpoint.shown(chunk.error.message)}")
                 usage = chunk.usage or usage
                 for choice in chunk.choices[:1]:
+                    reasons.append(choice.finish_reason)
                     ending = finish(choice.finish_reason, choice.delta.refusal) or ending
                     text.append(choice.delta.text)
                     calls += choice.delta.tool_calls or ()
@@ -131,6 +134,7 @@ class OpenAI:
         said = Completion("".join(text), self._model.name, tool_calls=joined(calls), logprobs=logprobs)
         cost = self._usage([said.text], request, usage)
         with costing(cost):
+            self._check_whole(reasons)
             return [replace(self._completion(said, ending, request), usage=cost)]
 
     @asynccontextmanager
@@ -149,6 +153,10 @@ class OpenAI:
             if size > _LARGEST_REPLY:
                 raise Retryable(f"{self._endpoint.name} sent more than {_LARGEST_REPLY >> 20} MB")
             yield piece
+
+    def _check_whole(self, reasons: Iterable[str | None]) -> None:
+        if not BROKEN_OFF.isdisjoint(reasons):
+            raise Retryable(f"{self._endpoint.name} broke off its answer")
 
     def _decoded(self, content: bytes, form: type[T]) -> T:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from contracts.item import Completion, Tool, ToolCall
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta, costing, refuses
+from services.generate_gpu.domain.completion import BROKEN_OFF, CompletionRequest, OnDelta, costing, refuses
 from services.generate_gpu.domain.tools import as_openai
 from services.generate_gpu.engines.vllm_adapters import fingerprint
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
@@ -112,6 +112,9 @@ class Vllm:
                 if on_delta is not None:
                     first = output.outputs[0]
                     await on_delta(first.text, len(first.token_ids))
+        if any(sample.ending in BROKEN_OFF for sample in heard.samples.values()):
+            with costing(heard.usage):
+                raise Retryable(f"{self._name} broke off its answer")
         return heard
 
     async def _prompt(self, request: CompletionRequest) -> list[int]:
@@ -156,7 +159,7 @@ class Vllm:
         return Completion(
             text=text,
             model=self._model.name,
-            finish_reason="length" if sample.ending == "length" else "stop",
+            finish_reason="stop" if sample.ending == "stop" else "length",  # also where vLLM ends a repetition
             mode="refused" if refuses(text) else "generated",
             tool_calls=calls,
             logprobs=sample.logprobs,

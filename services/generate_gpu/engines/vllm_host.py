@@ -194,11 +194,22 @@ class Host:
         engine, self._engine = self._engine, None
         if engine is not None:
             atexit.unregister(self._end)
+            _hush(engine)
             with suppress(RuntimeError):  # it may be dead already
                 await asyncio.to_thread(engine.shutdown)
         guard, self._guard = self._guard, None
         if guard is not None:
             await asyncio.to_thread(guard.close)
+
+
+def _hush(engine: "AsyncLLM") -> None:
+    """Nobody reads its answers any more, or vLLM would log that an engine which is being closed has died; who still
+    waits for one hears that here."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if engine.output_handler is not None:
+        engine.output_handler.cancel()
+    engine.output_processor.propagate_error(EngineDeadError())
 
 
 async def _ended(opening: asyncio.Task[None], opened: "list[AsyncLLM]", guard: Guard) -> None:
