@@ -29,6 +29,7 @@ class Opened:
 
     errored: bool = False
     ended: bool = False
+    output_handler: None = None  # nobody has asked it anything
 
     def shutdown(self) -> None:
         self.ended = True

@@ -205,10 +205,11 @@ class Host:
 def _hush(engine: "AsyncLLM") -> None:
     """Nobody reads its answers any more, or vLLM would log that an engine which is being closed has died; who still
     waits for one hears that here."""
+    if engine.output_handler is None:
+        return  # it was never asked anything
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    if engine.output_handler is not None:
-        engine.output_handler.cancel()
+    engine.output_handler.cancel()
     engine.output_processor.propagate_error(EngineDeadError())
 
 
