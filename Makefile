@@ -97,7 +97,7 @@ load-limit: setup ## The most asks a second whose p95 stays under P95_MS (100)
 bench-lanes: setup ## p95 of an interactive ask, quiet and while a batch of 10,000 runs; fails where it doubles
 	@$(BIN)/python -m loadtest.bench_lanes $(ARGS)
 
-bench-failover: setup ## Asks while a provider has an outage, a storm of 429, is slow, hangs: availability, lost, time to reroute (N=2000)
+bench-failover: setup ## Asks while a provider has an outage, a storm of 429, is slow, hangs, goes dark: availability, lost, time to reroute (N=2000)
 	@$(BIN)/python -m loadtest.bench_failover $(if $(filter command line,$(origin N)),--n $(N)) $(ARGS)
 
 soak: setup ## Mixed load for long: the slope of every process's memory; fails where one grows (MINUTES=30)

@@ -20,6 +20,8 @@ from contracts.job import CacheMode, ItemResult, Options, TokenDelta
 
 app = typer.Typer()
 
+_MISSED = "…"
+
 MODES = {
     "extractive": "extractive: sentences of the documents, word for word; no language model was asked",
     "degraded": "degraded: sentences of the documents, word for word, because no model could answer",
@@ -90,11 +92,11 @@ async def ask(
 
 
 class Draft:
-    """The answer as far as it has come; starts over when an attempt was given up."""
+    """The answer as far as it has come, a mark where a piece was missed; starts over when an attempt was given up."""
 
     def __init__(self) -> None:
         self._text = ""
-        self._attempt = 1
+        self._attempt, self._index = 1, -1  # of the last piece
         self._started = time.monotonic()
         self.first: float | None = None  # seconds until the first piece
         self.show: Callable[[str], object] = str  # what to do with the text so far
@@ -102,9 +104,11 @@ class Draft:
     def add(self, delta: TokenDelta) -> None:
         if self.first is None:
             self.first = time.monotonic() - self._started
-        goes_on = delta.attempt == self._attempt and delta.index > 0
-        self._text = self._text + delta.text if goes_on else delta.text
-        self._attempt = delta.attempt
+        if delta.attempt != self._attempt:
+            self._text, self._index = "", -1
+        missed = delta.index > self._index + 1
+        self._text += f" {_MISSED} {delta.text}" if missed else delta.text
+        self._attempt, self._index = delta.attempt, delta.index
         self.show(self._text)
 
 

@@ -39,7 +39,7 @@ _PUBLISHED_BY = {
 }
 _SUBSCRIBED = ("_INBOX.>", "$SRV.>", "$KV.>")
 _SUBSCRIBED_BY = {
-    "route": ("ask.*.*", "$KV.replicas.*"),
+    "route": ("ask.*.*", "forget.*", "$KV.replicas.*"),
     "generate": ("warm.*", "limits.*"),
     "retrieve": ("reindex.*", "forget.*"),
 }

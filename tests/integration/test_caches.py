@@ -182,6 +182,35 @@ async def test_a_changed_document_ends_an_answer_and_an_unrelated_one_does_not(t
         assert kind(await desk.ask(given=mine)) == "new"
 
 
+async def test_an_answer_does_not_stand_where_its_words_have_moved(tmp_path: Path, redis: "Redis") -> None:
+    """It says on which page and under what heading they are."""
+    async with open_index(tmp_path) as search:
+        desk = Desk(search, RedisAnswers(redis))
+        for revision, (page, section) in enumerate(((1, ""), (2, ""), (2, "Leave"))):
+            before = document("d", "barat one", revision=str(revision))
+            chunk = replace(before.chunks[0], page=page, section=section)
+            await search.indexer.put("acme", replace(before, chunks=[chunk]))
+            assert kind(await desk.ask()) == "new"
+            assert kind(await desk.ask()) == "exact"
+
+
+async def test_an_answer_is_not_kept_where_the_library_has_changed_since_it_was_looked_at(
+    tmp_path: Path, redis: "Redis"
+) -> None:
+    """Changed back later, it would be given for passages that it was not made from."""
+    async with open_index(tmp_path) as search:
+        desk = Desk(search, RedisAnswers(redis))
+        await search.indexer.put("acme", document("d", "barat one"))
+        task = Task("t", "acme", "j", "rag", [Item(n=0, input=Input(QUESTION))], [STEP, Generate()], "g", 0)
+        looks = await desk.lookup.look(task, STEP, "exact")
+        items = [one.item for one in looks]
+        [kept] = await desk.lookup.settle(task, looks, items)
+        assert kept.keep is not None
+        await search.indexer.put("acme", document("d", "barat two", revision="2"))
+        [not_kept] = await desk.lookup.settle(task, looks, items)
+        assert not_kept.keep is None
+
+
 async def test_a_new_document_that_belongs_to_the_evidence_ends_an_answer(tmp_path: Path, redis: "Redis") -> None:
     async with open_index(tmp_path) as search:
         desk = Desk(search, RedisAnswers(redis))

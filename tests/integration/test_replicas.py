@@ -1,6 +1,7 @@
 """Replicas that say they are alive: where their work goes, and what becomes of it when they fall silent."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import msgspec
@@ -10,7 +11,7 @@ from register import HOT, KEY, MODEL, Keeper, replica, send, until
 
 from contracts import subjects
 from contracts.item import Message
-from contracts.subjects import REPLICAS
+from contracts.subjects import REPLICAS, forget
 from services.generate_gpu.adapters.warming import Warming
 from services.generate_gpu.domain.load import Load
 from services.route.adapters.replicas import Replicas
@@ -57,6 +58,23 @@ async def test_a_newcomer_computes_what_moves_to_it_before_it_is_chosen_for_it(c
     await warming.close()
     for register in (old, new):
         await register.close()
+
+
+async def test_route_remembers_texts_for_replicas_alone_and_none_of_an_erased_tenant(
+    core: Core, replicas: Replicas
+) -> None:
+    def known() -> list[str]:
+        return [one.key for one in replicas.newcomers.hottest.of([MODEL], time.monotonic())]
+
+    assert replicas.choose(HOT) == ""
+    assert known() == [], "nobody keeps prefixes"
+    only = await replica(core, "only", [])
+    await until(lambda: replicas.choose(KEY) == "only")
+    assert known() == ["key"]
+    await core.bus.nc.publish(forget("another"), b"{}")
+    await core.bus.nc.publish(forget(KEY.tenant), b"{}")
+    await until(lambda: known() == [])
+    await only.close()
 
 
 async def test_equal_keys_go_to_one_replica_until_it_is_full(core: Core, replicas: Replicas) -> None:

@@ -1,6 +1,7 @@
 """What becomes of the work of replicas that die, and of those that leave in order, on a real NATS server."""
 
 import asyncio
+import time
 
 import pytest
 from in_process import Core
@@ -25,6 +26,37 @@ async def test_the_waiting_work_of_a_dead_replica_goes_to_others(core: Core, rep
     assert sorted(taken[1:]) == [f"alive:{core.tenant}/j1/{n}" for n in range(4)]
     assert replicas.choose(KEY) == "alive"
     await alive.close()
+
+
+async def test_who_is_waited_for_is_moved_before_batches(core: Core, replicas: Replicas) -> None:
+    for n in range(300):
+        await send(core, n, "gone", "batch")
+    await send(core, 300, "gone")
+    others = Replicas(core.bus)
+    moved = await asyncio.gather(replicas.move_orphans(), others.move_orphans())  # two routes look after them
+    assert sum(moved) >= 301
+    first = await core.bus.js.get_msg("WORK", seq=302, next=True, subject="work.generate.>")
+    assert first.subject == f"work.generate.{MODEL}.interactive"
+    info = await core.bus.js.stream_info("WORK", subjects_filter="work.>")
+    assert info.state.subjects == {f"work.generate.{MODEL}.interactive": 1, f"work.generate.{MODEL}.batch": 300}
+
+
+async def test_a_route_that_stood_still_does_not_take_others_for_dead(core: Core, replicas: Replicas) -> None:
+    taken: list[str] = []
+    done = asyncio.Event()
+    working = await replica(core, "working", taken, at_once=1, until=done)
+    for n in range(3):
+        await send(core, n, "working")
+    await until(lambda: taken == [f"working:{core.tenant}/j1/0"])
+    await asyncio.sleep(REPLICAS.ttl_s + 1)  # route knows by now who is alive
+    time.sleep(REPLICAS.ttl_s + 1)  # noqa: ASYNC251 - the process stands still
+    await asyncio.sleep(1.5)  # it has looked
+    info = await core.bus.js.stream_info("WORK", subjects_filter="work.>")
+    assert info.state.subjects == {f"work.generate.{MODEL}.interactive.working": 3}
+    assert replicas.choose(KEY) == "working"
+    done.set()
+    await until(lambda: len(taken) == 3)
+    await working.close()
 
 
 async def test_a_replica_that_leaves_gets_nothing_more_and_loses_nothing(core: Core, replicas: Replicas) -> None:

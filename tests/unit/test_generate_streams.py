@@ -41,6 +41,18 @@ async def test_a_repeated_stream_comes_under_a_higher_attempt(bench: Bench) -> N
     assert bench.model.calls() == 2, "a replay costs nothing"
 
 
+async def test_an_attempt_is_above_the_one_before_also_where_the_count_was_lost(bench: Bench) -> None:
+    stream = TokenStream(bench.listener, "tokens.acme.j1.0", _first)
+    for _ in range(3):
+        await stream.begin()
+        await stream.send("Paris")
+    assert [delta.attempt for _, delta in bench.listener.heard] == [1, 2, 3]
+
+
+async def _first() -> int:
+    return 1
+
+
 async def test_a_stream_that_costs_nothing_numbers_its_attempts_too(bench: Bench) -> None:
     task = shard(item(0))
     for _ in range(2):

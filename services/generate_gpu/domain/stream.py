@@ -33,7 +33,7 @@ class TokenStream:
     first_at: float = 0.0  # unix seconds of the first piece
 
     async def begin(self) -> None:
-        """Start anew under a higher number, even where the count has been lost. Raises Retryable where it cannot be had."""
+        """Start anew under a higher number, also where the count was lost. Raises Retryable where it cannot be had."""
         self.attempt = max(await self.next_attempt(), self.attempt + 1)
         self.index = 0
         self.tokens = 0

@@ -75,7 +75,11 @@ class Lookup:
         return looks
 
     async def settle(self, task: Task, looks: Sequence[Look], items: Sequence[Item]) -> list[Item]:
-        """The items with the passages that were found: an old answer stands where they are the same as then."""
+        """The items with the passages that were found: an old answer stands where they are the same as then.
+
+        Nothing is kept where the library has changed since it was looked at: which version was searched is not known.
+        """
+        version = await self.finder.version(task.tenant)
         done = []
         for look, item in zip(looks, items, strict=True):
             if item.keep is None or not item.at_work:
@@ -83,11 +87,12 @@ class Lookup:
                 continue
             under = replace(item.keep, found=found_of(item.passages))
             if look.old is not None and look.old.under.found == under.found:
-                await self.answers.keep(task.tenant, [msgspec.structs.replace(look.old, under=under)])
+                if under.version == version:
+                    await self.answers.keep(task.tenant, [msgspec.structs.replace(look.old, under=under)])
                 done.append(await self._answered(task, item, look.old, "checked"))
             else:
                 self.note("answer", "miss" if look.old is None else "changed")
-                done.append(replace(item, keep=under))
+                done.append(replace(item, keep=under if under.version == version else None))
         return done
 
     async def _like(self, task: Task, item: Item, under: Keep, old: Kept | None) -> Look:

@@ -22,8 +22,14 @@ def key_of(scope: str, question: str) -> str:
 
 
 def found_of(passages: Sequence[Passage]) -> str:
-    """Hash of which passages were found, with their words; in what order does not count."""
-    return _hash(msgspec.json.encode(sorted((passage.chunk, passage.title, passage.text) for passage in passages)))
+    """Hash of which passages were found, with their words and where they stand, since answers say that; in what order
+    does not count."""
+    return _hash(msgspec.json.encode(sorted(_shown(passage) for passage in passages)))
+
+
+def _shown(one: Passage) -> tuple[str | int, ...]:
+    """What a model sees of a passage, or a quote says of its place."""
+    return one.chunk, one.title, one.section, one.clause, one.page, one.page_end, one.text
 
 
 def _hash(data: bytes) -> str:

@@ -10,12 +10,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
+from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NotFoundError
 
 from contracts import subjects
@@ -31,6 +33,8 @@ log = logging.getLogger("penstock.route.replicas")
 
 _LOOK_EVERY_S = 1.0
 _SPOKEN_S = 1.5  # replicas speak every second
+_NO_MESSAGE = (10043, 10057)  # error codes of JetStream
+_AT_ONCE = 32  # tasks of one that is gone are moved
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Replicas:
     async def open(self) -> None:
         self._since = self.clock()
         await self.bus.nc.subscribe(subjects.replica("*"), cb=self._hear)
+        await self.bus.nc.subscribe(subjects.forget("*"), cb=self._forget)
         self._looking = asyncio.create_task(self._look())
 
     async def close(self) -> None:
@@ -77,13 +82,14 @@ class Replicas:
 
         One that has joined and is still computing the beginning is passed over, as long as there is another.
         """
-        self.newcomers.asked(beginning, calls)
         alive = self._serving(beginning.model)
+        if not alive:
+            return ""
+        self.newcomers.asked(beginning, calls)
         withheld = self.newcomers.withheld(beginning.key)
         ready = {name: heard for name, heard in alive.items() if name not in withheld} or alive
         found = pick(beginning.key, [heard.candidate(beginning.key) for heard in ready.values()], session)
-        if found is None:
-            return ""
+        assert found is not None, "one of them is chosen"
         alive[found.name].sent += calls
         alive[found.name].asked.add(beginning.key)
         return found.name
@@ -128,19 +134,34 @@ class Replicas:
         return info.delivered.stream_seq if info.delivered is not None else 0
 
     async def _move(self, orphans: Orphans, after: int) -> int:
+        """One is looked for after the other, and many are written at once: that takes longer."""
+        moved, last = 0, after
+        while batch := await self._next(orphans.subject, last):
+            await asyncio.gather(*(self._move_one(orphans, found) for found in batch))
+            moved, last = moved + len(batch), batch[-1].seq or 0
+        return moved
+
+    async def _next(self, subject: str, after: int) -> list[RawStreamMsg]:
+        """The next tasks behind this place in the stream."""
+        found: list[RawStreamMsg] = []
+        with suppress(NotFoundError):
+            while len(found) < _AT_ONCE:
+                found.append(
+                    await self.bus.js.get_msg(WORK.name, seq=after + 1, subject=subject, direct=True, next=True)
+                )
+                after = found[-1].seq or 0
+        return found
+
+    async def _move_one(self, orphans: Orphans, found: RawStreamMsg) -> None:
         """Publish, then delete: a crash in between leaves a task twice, of which only one has effects."""
-        moved, sequence = 0, after
-        while True:
-            try:
-                found = await self.bus.js.get_msg(WORK.name, seq=sequence + 1, subject=orphans.subject, next=True)
-            except NotFoundError:
-                return moved
-            sequence = found.seq or 0
-            headers = dict(found.headers or {})
-            msg_id = f"{headers.pop(MSG_ID, sequence)}.{orphans.replica}"
-            await self.bus.publish(orphans.target, found.data or b"", msg_id=msg_id, headers=headers)
-            await self.bus.js.delete_msg(WORK.name, sequence)
-            moved += 1
+        headers = dict(found.headers or {})
+        msg_id = f"{headers.pop(MSG_ID, found.seq)}.{orphans.replica}"
+        await self.bus.publish(orphans.target, found.data or b"", msg_id=msg_id, headers=headers)
+        try:
+            await self.bus.js.delete_msg(WORK.name, found.seq or 0)
+        except APIError as error:
+            if error.err_code not in _NO_MESSAGE:  # another route moves it, too
+                raise
 
     def _alive(self) -> dict[str, _Heard]:
         silent_since = self.clock() - REPLICAS.ttl_s
@@ -172,6 +193,10 @@ class Replicas:
         self.newcomers.heard(about, [other for other in others if not other.leaving])
         await self._warm()
 
+    async def _forget(self, message: Msg) -> None:
+        """A tenant is erased; retrieve answers who asks for that."""
+        self.newcomers.erased(message.subject.partition(".")[2])
+
     async def _warm(self) -> None:
         """Tell newcomers what moves to them. What cannot be told is computed when the first question comes."""
         for name, beginning in self.newcomers.due():
@@ -184,12 +209,15 @@ class Replicas:
                 self.newcomers.computed(name, beginning.key)
 
     async def _look(self) -> None:
-        """Whoever has not listened for long enough cannot know who is silent."""
+        """Whoever has not listened for long enough cannot know who is silent; who stood still has not listened."""
         while True:
+            before = self.clock()
             await asyncio.sleep(_LOOK_EVERY_S)
-            if not self.bus.nc.is_connected:
-                self._since = self.clock()
-            elif self.clock() - self._since > REPLICAS.ttl_s:
+            now = self.clock()
+            self.newcomers.forget()
+            if not self.bus.nc.is_connected or now - before > 2 * _LOOK_EVERY_S:
+                self._since = now
+            elif now - self._since > REPLICAS.ttl_s:
                 await self._look_once()
 
     async def _look_once(self) -> None:
@@ -197,6 +225,8 @@ class Replicas:
             moved = await self.move_orphans()
         except (Retryable, NatsError, APIError) as error:
             log.debug("cannot look after the work of silent replicas now: %s", error)
+        except Exception:  # a fault of ours: who looks must not stop looking
+            log.exception("cannot look after the work of silent replicas")
         else:
             if moved:
                 log.warning("%d tasks of replicas that are gone or leave went to others", moved)

@@ -25,6 +25,7 @@ _HALF_LIFE_S = 600.0
 _FORGOTTEN_S = 3600.0  # after the last question
 _KEPT = 512
 _KEPT_CHARACTERS = 16 << 20
+_ROOM = 0.9  # of both, once one of them was reached
 
 
 @dataclass
@@ -51,8 +52,8 @@ class Hottest:
             self._characters += beginning.size
         earlier = known[1].now(now) if known else 0.0
         self._kept[beginning.key] = (beginning, _Heat(earlier + calls, now))
-        while len(self._kept) > _KEPT or self._characters > _KEPT_CHARACTERS:
-            self._drop(min(self._kept, key=lambda key: self._kept[key][1].now(now)))
+        if len(self._kept) > _KEPT or self._characters > _KEPT_CHARACTERS:
+            self._make_room(now)
 
     def of(self, models: Collection[str], now: float) -> list[Beginning]:
         """Those of these models, the hottest first."""
@@ -62,6 +63,19 @@ class Hottest:
     def forget(self, now: float) -> None:
         """Texts that nobody has asked for in an hour are let go of."""
         for key in [key for key, (_, heat) in self._kept.items() if now - heat.at > _FORGOTTEN_S]:
+            self._drop(key)
+
+    def forget_all(self, tenant: str) -> None:
+        """It has been erased."""
+        for key in [key for key, (beginning, _) in self._kept.items() if beginning.tenant == tenant]:
+            self._drop(key)
+
+    def _make_room(self, now: float) -> None:
+        """The coldest go, some more than have to: looking for them is not done for each new one."""
+        coldest = sorted(self._kept, key=lambda key: self._kept[key][1].now(now))
+        for key in coldest:
+            if len(self._kept) <= _KEPT * _ROOM and self._characters <= _KEPT_CHARACTERS * _ROOM:
+                return
             self._drop(key)
 
     def _drop(self, key: str) -> None:
@@ -90,6 +104,17 @@ class Newcomers:
     def asked(self, beginning: Beginning, calls: int) -> None:
         """So many prompts begin so."""
         self.hottest.asked(beginning, calls, self.clock())
+
+    def forget(self) -> None:
+        """What nobody has asked for of late."""
+        self.hottest.forget(self.clock())
+
+    def erased(self, tenant: str) -> None:
+        """Nothing of it is kept, and nobody is told any more of it."""
+        self.hottest.forget_all(tenant)
+        for name, waiting in list(self._waiting.items()):
+            for key in [key for key, one in waiting.missing.items() if one.tenant == tenant]:
+                self.computed(name, key)
 
     def heard(self, about: Replica, others: Collection[Replica]) -> None:
         """A replica has spoken, for the first time perhaps; `others` are those that are alive besides."""
@@ -125,7 +150,6 @@ class Newcomers:
     def due(self) -> list[tuple[str, Beginning]]:
         """What is to be told now, to whom: at first, and again after a silence. Drops what has taken too long."""
         now = self.clock()
-        self.hottest.forget(now)
         for name in [name for name, waiting in self._waiting.items() if now - waiting.since >= LONGEST_S]:
             del self._waiting[name]
         silent = [(name, one) for name, one in self._waiting.items() if now - one.told >= AGAIN_S]

@@ -77,10 +77,10 @@ class Orphans:
 
 
 def orphans(waiting: Iterable[str], staying: Collection[str]) -> list[Orphans]:
-    """Which of these subjects of work are for none of the replicas that stay."""
+    """Which of these subjects of work are for none of the replicas that stay; those that people wait for come first."""
     parts = [(subject, *subject.rpartition(".")) for subject in waiting]
     found = [Orphans(subject, target, target.rpartition(".")[2], replica) for subject, target, _, replica in parts]
-    return [one for one in found if one.replica not in staying]
+    return sorted((one for one in found if one.replica not in staying), key=lambda one: one.lane != "interactive")
 
 
 def _score(key: str, name: str) -> bytes:
