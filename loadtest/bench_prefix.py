@@ -29,6 +29,7 @@ from services.route.domain.prompts import Prompt, load_prompts
 BLOCK = 32  # tokens
 WINDOW = 16_384
 CHART_TOKENS = 6000
+PROMPT_TOKENS = 150  # about so many without the manual
 QUESTIONS = ("How many days are there?", "Who has to approve it?", "What is the limit?", "Which form is needed?",
              "By when is it due?", "Is there an exception?", "Who is told?", "What does it cost?", "Where is it kept?",
              "When does it end?")  # fmt: skip
@@ -118,10 +119,17 @@ async def counter(replica: Replica) -> Callable[[str], int]:
 
 def open_replicas(options: argparse.Namespace, folder: Path) -> list[Replica]:
     """Engines in processes of their own, as two generate services would have them."""
-    share = max(1, round(options.tenants / options.replicas * options.room))
-    blocks = max(share * (options.tokens + 200), WINDOW) // BLOCK + 1  # an engine takes no less than its window
+    tokens = max(round(share_of(options) * options.room), WINDOW + BLOCK)  # an engine takes no less than its window
+    options.room = tokens / share_of(options)
+    blocks = tokens // BLOCK
     about = model_of(options, folder, WINDOW, options.replicas, block_size=BLOCK, num_gpu_blocks_override=blocks)
-    return [Replica(f"generate-{n}", Vllm(about, Host([about])), options.at_once) for n in range(options.replicas)]
+    return [Replica(f"generate-{n}", Vllm(about, Host([about])), options.slots) for n in range(options.replicas)]
+
+
+def share_of(options: argparse.Namespace) -> int:
+    """Tokens of a replica's share of the manuals."""
+    share: int = options.tenants * (options.tokens + PROMPT_TOKENS) // options.replicas
+    return share
 
 
 def show(rounds: dict[str, Round], chart: Round, perfect: float) -> None:
@@ -142,7 +150,7 @@ def say(options: argparse.Namespace, rounds: dict[str, Round], chart: Round, per
     sys.stdout.write(json.dumps({
         "bench": "prefix", **conditions(options),
         "replicas": options.replicas, "tenants": options.tenants, "questions": options.questions,
-        "manual_tokens": options.tokens, "at_once": options.at_once,
+        "manual_tokens": options.tokens, "at_once": options.at_once, "slots": options.slots,
         "hit_rate": round(ours.hit_rate, 4), "round_robin_hit_rate": round(other.hit_rate, 4),
         "oracle_hit_rate": round(perfect, 4), "oracle_ratio": round(ours.hit_rate / perfect, 4),
         "ttft_p50_ms": round(ours.ttft_ms(50), 1), "ttft_p95_ms": round(ours.ttft_ms(95), 1),
@@ -150,7 +158,7 @@ def say(options: argparse.Namespace, rounds: dict[str, Round], chart: Round, per
         "warm_ttft_p50_ms": round(warm.ttft_ms(50), 1), "ttft_vs_warm": round(ours.ttft_ms(50) / warm.ttft_ms(50), 3),
         "prompt_tokens_per_s": round(ours.prompt_tokens_per_s),
         "round_robin_prompt_tokens_per_s": round(other.prompt_tokens_per_s),
-        "room": options.room, "stale": round(ours.stale, 4), "round_robin_stale": round(other.stale, 4),
+        "room": round(options.room, 2), "stale": round(ours.stale, 4), "round_robin_stale": round(other.stale, 4),
         "chart_first_ttft_ms": first, "chart_follow_up_ttft_ms": rest,
         "chart_cached_tokens": [one.usage.cached_tokens for one in chart.seen],
     }) + "\n")  # fmt: skip
@@ -162,8 +170,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--questions", type=int, default=10, help="of each tenant")
     parser.add_argument("--tokens", type=int, default=3000, help="of a manual")
     parser.add_argument("--replicas", type=int, default=2)
-    parser.add_argument("--room", type=float, default=1.4, help="times its share of the manuals that a cache holds")
+    parser.add_argument(
+        "--room", type=float, default=1.4, help="times its share of the manuals that a cache holds; the window at least"
+    )
     parser.add_argument("--at-once", type=int, default=4, help="people who ask at the same time")
+    parser.add_argument("--slots", type=int, default=16, help="calls of a replica before others take its keys")
     parser.add_argument("--max-tokens", type=int, default=8, help="of an answer")
     add_model_arguments(parser)
     parser.add_argument("--seed", type=int, default=7)
