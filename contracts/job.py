@@ -22,7 +22,7 @@ class Options(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tru
     temperature: float | None = None
     max_tokens: int = 512
     stop: list[str] = field(default_factory=list)  # texts before which an answer ends
-    seed: int | None = None  # equal seeds, equal samples, where the model's engine can
+    seed: int | None = None  # equal seeds, equal samples, where the model's engine can; 0 to 2,147,483,647
     logprobs: int = 0  # so many of the likeliest tokens in each place of the answer, 0 to 20
     tools: list[Tool] = field(default_factory=list)  # what the model may ask to have called
     tool_choice: str = ""  # auto (as if empty), none, required, or the name of the tool that it has to call

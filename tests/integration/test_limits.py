@@ -224,6 +224,15 @@ async def test_a_budget_that_is_added_later_starts_with_what_it_has(redis: "Redi
     assert (seen.held, seen.day) == (0, 50_000_000)
 
 
+async def test_a_budget_that_is_taken_away_for_a_while_is_settled_all_the_same(redis: "Redis") -> None:
+    counter, without = limiter(redis), tenant(tpm=1000)
+    limit = tenant(tpm=1000, usd_day=1)
+    await counter.take(people("a", limit), [Ask(0, 10, 900_000_000)])
+    await counter.settle(people("a", without), [Spent(0, 10, 50_000_000)])  # the file has changed meanwhile
+    seen = (await counter.look([limit])).scopes[0]
+    assert (seen.held, seen.day) == (0, 0)
+
+
 async def test_users_are_known_once_they_have_used_something(redis: "Redis") -> None:
     counter = limiter(redis)
     for name in ("acme/ann", "acme/", "other/ben"):

@@ -115,6 +115,8 @@ def test_a_question_has_1_to_32768_characters(question: str, expected: str | Non
         (Options(n=-1), "options.n: expected 0 to 64, got -1"),
         (Options(temperature=3), "options.temperature: expected 0.0 to 2.0, got 3"),
         (Options(logprobs=21), "options.logprobs: expected 0 to 20, got 21"),
+        (Options(seed=-1), "options.seed: expected 0 to 2147483647, got -1"),
+        (Options(seed=2**64), "options.seed: expected 0 to 2147483647, got 18446744073709551616"),
         (Options(stop=["a", ""]), "options.stop: expected at most 16 texts, none of them empty, got ['a', '']"),
         (Options(tools=[Tool("a")]), "options.tools: the model 'extractive' takes no tools; those that do: none"),
         (Options(model="gpt"), "options.model: no such model 'gpt'; known are extractive"),

@@ -309,12 +309,10 @@ local function settle()
         local difference = more_tokens - reserved
         if difference ~= 0 then redis.call('HINCRBY', key, 't' .. at, difference) end
       end
-      if bound.usd_day >= 0 or bound.usd_month >= 0 then
-        if held ~= 0 then redis.call('HINCRBY', key, 'h', -held) end
-        if more_nano ~= 0 then
-          redis.call('HINCRBY', key, 'd' .. day, more_nano)
-          redis.call('HINCRBY', key, 'm' .. month, more_nano)
-        end
+      if held ~= 0 then redis.call('HINCRBY', key, 'h', -held) end  -- also where the scope has lost its budget since
+      if (bound.usd_day >= 0 or bound.usd_month >= 0) and more_nano ~= 0 then
+        redis.call('HINCRBY', key, 'd' .. day, more_nano)
+        redis.call('HINCRBY', key, 'm' .. month, more_nano)
       end
     end
     if more_tokens ~= 0 or more_nano ~= 0 then

@@ -17,6 +17,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_tokens": (1, 131_072),
     "temperature": (0.0, 2.0),
     "logprobs": (0, 20),
+    "seed": (0, 2**31 - 1),  # what engines take: vLLM dies of one that 64 bits do not hold, and takes -1 for none
 }
 
 STOPS = 16
