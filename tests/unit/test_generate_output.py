@@ -199,6 +199,25 @@ async def test_samples_of_a_scatter_have_seeds_of_their_own(bench: Bench) -> Non
     assert [call.body["stop"] for call in bench.model.requests] == [["\n"], ["\n"]]
 
 
+async def test_samples_that_an_endpoint_gives_one_at_a_time_have_seeds_of_their_own(bench: Bench) -> None:
+    bench.model.one_at_a_time = True
+    bench.model.when("question", "a", "b", Reply("busy", status=500), "d")
+    task = shard(item(0))
+    with pytest.raises(Retryable):
+        await bench.run(task, n=4, seed=7)
+    await bench.run(task, n=4, seed=7)
+    seeds = [call.body["seed"] for call in bench.model.requests]
+    failed = seeds.pop(2)
+    assert len(set(seeds)) == 4, f"{seeds}, and {failed} for the one that failed"
+    assert min(seeds) == seeds[0] == 7
+
+
+async def test_a_sample_that_is_drawn_again_has_a_seed_that_none_of_the_first_call_had(bench: Bench) -> None:
+    bench.model.when("question", Reply(texts=["a", " ", "b"]), "c")
+    await bench.run(shard(item(0)), n=3, seed=7)
+    assert [call.body["seed"] for call in bench.model.requests] == [7, 10], "the first call used 7, 8 and 9"
+
+
 async def test_a_schema_that_is_none_fails_before_any_call(bench: Bench) -> None:
     (done,) = await bench.run(shard(item(0)), schema={"type": "strnig"})
     assert done.failure is not None
@@ -227,3 +246,30 @@ async def test_an_empty_sample_is_drawn_again_and_the_others_are_kept(bench: Ben
     (done,) = await bench.run(shard(item(0)), n=3)
     assert [completion.text for completion in done.completions] == ["a", "b", "c"]
     assert done.usage.calls == 2
+
+
+async def test_an_item_goes_on_without_a_sample_that_does_not_come(bench: Bench) -> None:
+    bench.model.when("question", Reply(texts=["a", " ", "b"]), Reply("", finish_reason="length"))
+    (done,) = await bench.run(shard(item(0)), n=3)
+    assert [completion.text for completion in done.completions] == ["a", "b"]
+    assert done.usage.calls == 2, "what brought nothing was paid for too"
+
+
+async def test_a_sample_is_tried_again_as_often_as_others_before_the_item_goes_on_without_it(bench: Bench) -> None:
+    bench.model.when("question", Reply(texts=["a", " ", "b"]), Reply("broken", status=500))
+    task = shard(item(0))
+    for _ in range(bench.tries - 1):
+        with pytest.raises(Retryable):
+            await bench.run(task, n=3)
+    (done,) = await bench.run(task, n=3)
+    assert [completion.text for completion in done.completions] == ["a", "b"]
+
+
+async def test_what_may_go_better_is_tried_again_though_another_sample_failed_for_good(bench: Bench) -> None:
+    bench.model.one_at_a_time = True
+    bench.model.when("question", "a", Reply("no", status=400), Reply("busy", status=500), "b")
+    task = shard(item(0))
+    with pytest.raises(Retryable):
+        await bench.run(task, n=3)
+    (done,) = await bench.run(task, n=3)
+    assert [completion.text for completion in done.completions] == ["a", "b", "b"]

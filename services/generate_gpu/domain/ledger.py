@@ -12,6 +12,7 @@ class Paid(Struct, frozen=True, omit_defaults=True):
     """The calls made so far for one item at one hop."""
 
     drawn: list[Completion] = field(default_factory=list)  # as they came, the output not yet checked
+    asked: int = 0  # samples, by the calls that brought some: the next ones need other seeds
     repair: Completion | None = None
     failures: int = 0  # deliveries in which a call failed that may be repeated
     wasted: dict[str, Usage] = field(default_factory=dict)  # by model: of calls broken off, or without a text

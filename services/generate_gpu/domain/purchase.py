@@ -24,7 +24,7 @@ log = logging.getLogger("penstock.generate")
 
 @dataclass
 class Purchase:
-    """Draws `n` completions that fit the schema, of which some may have been paid for before.
+    """Draws `n` completions that fit the schema, or fewer; some may have been paid for before.
 
     After an error `usage` still says what the calls have used.
     """
@@ -83,22 +83,39 @@ class Purchase:
         return [repaired]
 
     async def _draw(self, request: CompletionRequest) -> None:
-        """Ask for all that are missing at once; an endpoint that gives one at a time is asked for the rest together."""
-        missing = request.n - len(self.paid.drawn)
-        if missing <= 0:
+        """All samples that are missing. Where there are some, the item goes on without those that fail for good, or do
+        so at the last try."""
+        if len(self.paid.drawn) >= request.n:
             return await self._replay()
-        await self._call(replace(request, n=missing))
-        missing = request.n - len(self.paid.drawn)
-        more = [self._call(replace(request, n=1)) for _ in range(missing)]
-        failed = [result for result in await asyncio.gather(*more, return_exceptions=True) if result is not None]
-        if failed:  # where one can only wait, all do
-            raise next((error for error in failed if isinstance(error, Later)), failed[0])
-        return None
+        try:
+            await self._missing(request)
+        except (ItemError, Retryable) as error:
+            if not self.paid.drawn or self._comes_again(error):
+                raise
 
-    async def _call(self, request: CompletionRequest) -> None:
-        fresh = await self._ask(request)
-        self.paid = replace(self.paid, drawn=[*self.paid.drawn, *fresh])
+    async def _missing(self, request: CompletionRequest) -> None:
+        """Ask for all at once; an endpoint that gives one at a time is asked for the rest together."""
+        await self._call(replace(request, n=request.n - len(self.paid.drawn)), self.paid.asked)
+        place = self.paid.asked
+        rest = range(request.n - len(self.paid.drawn))
+        more = [self._call(replace(request, n=1), place + further) for further in rest]
+        failed = [result for result in await asyncio.gather(*more, return_exceptions=True) if result is not None]
+        if failed:
+            raise min(failed, key=_rank)
+
+    async def _call(self, request: CompletionRequest, place: int) -> None:
+        """`place`: that of its first sample among all of the item's; each has the seed behind the one before it."""
+        seed = None if request.seed is None else request.seed + place
+        fresh = await self._ask(replace(request, seed=seed))
+        asked = max(self.paid.asked, place + request.n)
+        self.paid = replace(self.paid, drawn=[*self.paid.drawn, *fresh], asked=asked)
         await self._book()
+
+    def _comes_again(self, error: ItemError | Retryable) -> bool:
+        """Waiting is no try, nor is a call that was not made."""
+        if isinstance(error, ItemError):
+            return False
+        return isinstance(error, Later) or not self._failed or not self._last_try
 
     async def _repaired(self, request: CompletionRequest, wrong: Invalid) -> Completion:
         if self.paid.repair is None:
@@ -122,9 +139,8 @@ class Purchase:
             called = True
             return self.stream.send if self.stream is not None else None
 
-        last_try = self.paid.failures + 1 >= self.tries
         try:
-            found = await self.ladder.through(self._metered).complete(request, begin, self.due, last_try)
+            found = await self.ladder.through(self._metered).complete(request, begin, self.due, self._last_try)
         except (ItemError, Retryable, asyncio.CancelledError) as error:
             self._failed |= called and isinstance(error, Retryable)
             if self.paid.wasted is not wasted:
@@ -138,6 +154,10 @@ class Purchase:
         await self._book()
         if self.paid.failures >= self.tries:
             raise ItemError("upstream", f"given up after {self.paid.failures} attempts: {error}") from None
+
+    @property
+    def _last_try(self) -> bool:
+        return self.paid.failures + 1 >= self.tries
 
     def _metered(self, step: Step) -> Metered:
         def lose(usage: Usage) -> None:
@@ -170,6 +190,12 @@ class Purchase:
 
     def _all(self) -> list[Completion]:
         return [*self.paid.drawn, *([self.paid.repair] if self.paid.repair is not None else [])]
+
+
+def _rank(failed: BaseException) -> int:
+    """The least counts: a fault of ours; where one can only wait, all do; then what may go better next time."""
+    kinds = (Later, Retryable, ItemError)
+    return next((rank for rank, kind in enumerate(kinds) if isinstance(failed, kind)), -1)
 
 
 def _priced(model: Model, usage: Usage) -> Usage:
