@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from contracts.item import Input, Item, Message
+from contracts.item import Completion, Input, Item, Message
 from contracts.job import TokenDelta
 from contracts.steps import Generate
 from contracts.task import Task
 from loadtest.scripted_model import ScriptedModel
 from services.generate_gpu.adapters.ledger import MemoryLedger
-from services.generate_gpu.domain.completion import Engine
+from services.generate_gpu.domain.completion import Around, CompletionRequest, Engine, OnDelta
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
@@ -68,6 +68,15 @@ class Bench:
 
     async def run(self, task: Task, **step: object) -> list[Item]:
         return await generate(task, replace(Generate(model="large"), **step), self.workshop)
+
+
+class Faulty(Around):
+    """Has a fault that one question brings out."""
+
+    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+        if request.messages[-1].content == "question 0":
+            raise TypeError("unforeseen")
+        return await self.engine.complete(request, on_delta)
 
 
 @asynccontextmanager

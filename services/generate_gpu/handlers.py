@@ -88,8 +88,9 @@ async def _generated(task: Task, step: Generate, workshop: Workshop) -> list[Ite
         return [await bench.at_once(item) for item in task.items]
     with workshop.load.of(len(task.items)):
         await bench.ask()
-        results = await asyncio.gather(*(bench.settle(item) for item in task.items))
+        ended = await asyncio.gather(*(bench.settle(item) for item in task.items), return_exceptions=True)
         await bench.report()
+    results = [_unless_fault(each) for each in ended]
     settled = [result.failed if isinstance(result, _Again) else result for result in results]
     again = [result for result in results if isinstance(result, _Again)]
     if again:
@@ -104,6 +105,13 @@ class _Again:
     error: Retryable
     failed: Item
     left_s: float  # then another rung should answer it; 0: nothing is known of such a time
+
+
+def _unless_fault(ended: Item | _Again | BaseException) -> Item | _Again:
+    """A fault of ours is raised once the other items are settled, so that nothing of them is lost."""
+    if isinstance(ended, BaseException):
+        raise ended
+    return ended
 
 
 def _pause(again: Sequence[_Again], settled: list[Item]) -> Retryable:
@@ -166,11 +174,11 @@ class _Bench:
             except ItemError as error:
                 done = replace(item, failure=error.failure(SERVICE))
             except Retryable as error:
-                self.used[item.n] = purchase.used
                 failed = replace(item, failure=Failure("upstream", f"given up: {error}", SERVICE))
                 left_s = 0.0 if isinstance(error, Later) else self._due(item).left(0.0)  # who waits knows how long
                 return _Again(error, charged(failed, purchase.usage), left_s)
-            self.used[item.n] = purchase.used
+            finally:
+                self.used[item.n] = purchase.used
             if stream is not None:
                 await stream.close(_finish(done))
             return charged(done, purchase.usage)

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from generate_bench import Faulty
 from in_process import Core, GenerateSettings, eventually
 from limits_scene import Scene, failure, item, open_scene, shard
 from redis.asyncio import Redis
@@ -195,6 +197,17 @@ async def test_what_was_not_settled_before_a_crash_is_settled_once_at_redelivery
         used = await scene.used()
         assert (used.day, used.held) == (round(done.usage.cost_usd * NANO), 0)
     assert scene.model.calls() == 1
+
+
+async def test_a_fault_of_ours_at_one_item_leaves_no_reservation(scene: Scene) -> None:
+    scene.limit(usd_day=1)
+    scene.model.when("question 1", Reply("fine", prompt_tokens=1000, completion_tokens=100, delay_s=0.1))
+    replica = scene.replica()
+    faulty = replace(replica, engines={**replica.engines, "large": Faulty(replica.engines["large"])})
+    with pytest.raises(TypeError, match="unforeseen"):
+        await scene.run(shard(item(0), item(1)), faulty)
+    used = await scene.used()
+    assert (used.day, used.held) == (round(0.002 * NANO), 0)
 
 
 async def test_a_repair_is_a_call_of_its_own(scene: Scene) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 
 import pytest
-from generate_bench import Bench, item, shard
+from generate_bench import Bench, Faulty, item, shard
 
 from contracts.item import Passage
 from contracts.steps import Generate
@@ -169,3 +169,14 @@ async def test_the_ledger_forgets_nothing_that_was_paid_before_a_crash(bench: Be
     done = await bench.run(task)
     assert [one.answer.text for one in done if one.answer] == ["paid", "anew"]
     assert isinstance((await bench.ledger.read(task.id, 0))[1], Paid)
+
+
+async def test_a_fault_of_ours_at_one_item_breaks_off_no_other(bench: Bench) -> None:
+    bench.model.when("question", Reply("fine", delay_s=0.1))
+    workshop = bench.workshop
+    faulty = dataclasses.replace(workshop, engines={**workshop.engines, "large": Faulty(workshop.engines["large"])})
+    task = shard(item(0), item(1), item(2))
+    with pytest.raises(TypeError, match="unforeseen"):
+        await generate(task, Generate(model="large"), faulty)
+    booked = await bench.ledger.read(task.id, 0)
+    assert sorted(n for n, paid in booked.items() if paid.drawn) == [1, 2]
