@@ -10,22 +10,21 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import RawStreamMsg
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError
 
 from contracts import subjects
 from contracts.events import Replica, Warm, shown
-from contracts.subjects import MSG_ID, REPLICAS, WORK
+from contracts.subjects import REPLICAS, WORK
+from services.route.adapters.orphans import delivered, move
 from services.route.domain.newcomers import Newcomers
 from services.route.domain.prefix import Beginning
-from services.route.domain.replicas import Candidate, Keys, Orphans, orphans, pick
+from services.route.domain.replicas import Candidate, Keys, orphans, pick
 from shared.bus import Bus
 from shared.errors import Retryable
 
@@ -33,8 +32,6 @@ log = logging.getLogger("penstock.route.replicas")
 
 _LOOK_EVERY_S = 1.0
 _SPOKEN_S = 1.5  # replicas speak every second
-_NO_MESSAGE = (10043, 10057)  # error codes of JetStream
-_AT_ONCE = 32  # tasks of one that is gone are moved
 
 
 @dataclass
@@ -122,46 +119,8 @@ class Replicas:
         info = await self.bus.js.stream_info(WORK.name, subjects_filter="work.generate.*.*.*")
         moved = 0
         for one in orphans(info.state.subjects or {}, staying):
-            moved += await self._move(one, await self._delivered(one) if one.replica in alive else 0)
+            moved += await move(self.bus, one, await delivered(self.bus, one) if one.replica in alive else 0)
         return moved
-
-    async def _delivered(self, orphans: Orphans) -> int:
-        """The place in the stream up to which a replica has been given its work."""
-        try:
-            info = await self.bus.js.consumer_info(WORK.name, subjects.consumer_of(orphans.replica, orphans.lane))
-        except NotFoundError:
-            return 0
-        return info.delivered.stream_seq if info.delivered is not None else 0
-
-    async def _move(self, orphans: Orphans, after: int) -> int:
-        """One is looked for after the other, and many are written at once: that takes longer."""
-        moved, last = 0, after
-        while batch := await self._next(orphans.subject, last):
-            await asyncio.gather(*(self._move_one(orphans, found) for found in batch))
-            moved, last = moved + len(batch), batch[-1].seq or 0
-        return moved
-
-    async def _next(self, subject: str, after: int) -> list[RawStreamMsg]:
-        """The next tasks behind this place in the stream."""
-        found: list[RawStreamMsg] = []
-        with suppress(NotFoundError):
-            while len(found) < _AT_ONCE:
-                found.append(
-                    await self.bus.js.get_msg(WORK.name, seq=after + 1, subject=subject, direct=True, next=True)
-                )
-                after = found[-1].seq or 0
-        return found
-
-    async def _move_one(self, orphans: Orphans, found: RawStreamMsg) -> None:
-        """Publish, then delete: a crash in between leaves a task twice, of which only one has effects."""
-        headers = dict(found.headers or {})
-        msg_id = f"{headers.pop(MSG_ID, found.seq)}.{orphans.replica}"
-        await self.bus.publish(orphans.target, found.data or b"", msg_id=msg_id, headers=headers)
-        try:
-            await self.bus.js.delete_msg(WORK.name, found.seq or 0)
-        except APIError as error:
-            if error.err_code not in _NO_MESSAGE:  # another route moves it, too
-                raise
 
     def _alive(self) -> dict[str, _Heard]:
         silent_since = self.clock() - REPLICAS.ttl_s
