@@ -19,6 +19,7 @@ from services.generate_gpu.app import open_vllm
 from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine
 from services.generate_gpu.domain.salt import salt
 from services.generate_gpu.engines.vllm import Vllm
+from services.generate_gpu.engines.vllm_host import Host
 from shared.errors import ItemError, Retryable
 from shared.models import Model, Timeout
 from shared.settings import SettingsError
@@ -223,6 +224,21 @@ async def test_many_calls_run_in_one_batch(plain: Engine) -> None:
     tokens = sum(one.usage.completion_tokens for one in said)
     assert tokens > 100
     assert plain._host.pulse.steps - before < tokens / 2  # of one after the other each token were a step
+
+
+@pytest.mark.parametrize("limit", ["QueueOverflowError", "MaxQueuedTokensError"])
+async def test_an_engine_that_takes_no_more_calls_for_now_is_tried_again(
+    models: list[Model], limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm import exceptions
+
+    async def full(*_: object) -> list[int]:
+        raise getattr(exceptions, limit)()
+
+    engine = open_vllm(models)["plain"]  # nothing is opened before it is needed
+    monkeypatch.setattr(Host, "prompt", full)
+    with pytest.raises(Retryable, match="the engine of the model 'plain' takes no more calls now: The engine "):
+        await engine.complete(asked())
 
 
 async def test_an_engine_that_dies_is_said_to_and_started_again(models: list[Model]) -> None:

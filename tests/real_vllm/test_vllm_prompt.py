@@ -64,6 +64,10 @@ def test_a_mask_cannot_be_guessed(tokenizer: "TokenizerLike") -> None:
             "{{ raise_exception('no tool_calls after a user') }}",
             "the chat template of the model refuses the messages: no tool_calls after a user",
         ),
+        (
+            "{{ 1 + messages[0]['content'] }} tool_calls",
+            "the chat template of the model refuses the messages: unsupported operand",
+        ),
     ],
 )
 def test_a_chat_template_that_does_not_take_messages_fails_the_item(template: str, reason: str) -> None:

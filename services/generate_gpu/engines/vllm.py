@@ -52,7 +52,7 @@ class Vllm:
     @asynccontextmanager
     async def _watched(self, request: CompletionRequest) -> AsyncIterator[None]:
         """Around a call: no longer than the model may take, and vLLM's errors as ours."""
-        from vllm.exceptions import QueueOverflowError, VLLMClientError
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         try:
@@ -60,8 +60,8 @@ class Vllm:
                 yield
         except TimeoutError:
             raise Retryable(f"{self._name} did not answer in time") from None
-        except QueueOverflowError:
-            raise Retryable(f"the engine of {self._name} has as many calls as it may") from None
+        except GracefulHTTPError as error:  # it has as many calls, or tokens of prompts, as it may
+            raise Retryable(f"the engine of {self._name} takes no more calls now: {error}") from None
         except EngineDeadError:
             raise Retryable(f"the engine of {self._name} has died; it is started again") from None
         except EngineGenerateError as error:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from contracts.item import Message
 from services.generate_gpu.domain.tools import as_turns
 from shared.errors import ItemError
@@ -38,7 +36,7 @@ def prompt_tokens(
         if not mask.used:
             return list(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **how))
         text = str(tokenizer.apply_chat_template(turns, tokenize=False, **how))
-    except TemplateError as error:
+    except Exception as error:  # noqa: BLE001 - a template is a program of its own, and may fail in any way
         raise ItemError("malformed", f"the chat template of the model refuses the messages: {error}") from None
     parts = [part for piece, literal in mask.pieces(text) for part in (piece, *_halves(literal)) if part]
     return [token for part in parts for token in tokenizer.encode(part, add_special_tokens=False)]

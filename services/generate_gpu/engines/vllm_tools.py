@@ -64,7 +64,7 @@ def forced_reader(choice: str) -> Reader:
             return "", [tool_call(choice, text, new_id())]
         try:
             calls = msgspec.json.decode(text, type=list[_Called])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             return "", [ToolCall("", id=new_id(), raw=text)]
         return "", [ToolCall(call.name, call.parameters, new_id()) for call in calls]
 
