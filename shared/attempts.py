@@ -13,11 +13,11 @@ from redis.exceptions import RedisError
 
 from shared.errors import Retryable
 
-_COUNTED_S = 3600
+_COUNTED_S = 7200  # the longest Retry-After that is honoured, and an hour
 
 
 class Attempts(Protocol):
-    """Counts for an hour or so after the last one."""
+    """Counts for two hours or so after the last one."""
 
     async def begin(self, task: str, n: int) -> int:
         """The number of an attempt that is about to begin: 1 for the first, higher with each one after it.

@@ -41,9 +41,10 @@ async def build(runtime: Runtime[GenerateSettings]) -> AsyncIterator[None]:
         engines=engines,
         ledger=RedisLedger(runtime.redis, runtime.settings.ledger_ttl_s),
         publisher=NatsTokens(runtime.bus.nc),
-        attempts=RedisAttempts(runtime.redis, runtime.settings.ledger_ttl_s),
+        attempts=RedisAttempts(runtime.redis),
         items_at_once=runtime.settings.items_at_once,
         tries=runtime.settings.attempts,
+        longest_pause_s=runtime.settings.ledger_ttl_s / 2,  # it may stand in the queue for some time after that
         cancelled=runtime.cancels.reason,
         breakers=guards,
         limits=limited(runtime, catalogue),

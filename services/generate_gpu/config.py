@@ -15,5 +15,5 @@ class GenerateSettings(ServiceSettings):
     items_at_once: int = 16  # items of a shard that call the model at the same time
     reader_threads: int = 2  # of the extractive reader
     connections: int = 80  # to one model endpoint; batches take three quarters of them at most
-    ledger_ttl_s: int = 3600
+    ledger_ttl_s: int = 3600  # no shard stays away for more than half of it
     prefix_slots: int = 16  # calls of models that keep prefixes, before their prompts go to other replicas

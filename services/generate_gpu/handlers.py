@@ -47,6 +47,7 @@ class Workshop:
     attempts: Attempts = field(default_factory=MemoryAttempts)  # of streams
     items_at_once: int = 16  # of a shard
     tries: int = 5  # deliveries in which calls for an item may fail before the item does
+    longest_pause_s: float = math.inf  # of a shard: the ledger must still know it when it is back
     cancelled: Callable[[str, str], str | None] = lambda tenant, job: None
     breakers: Breakers = field(default_factory=Unguarded)
     limits: Limited | Unlimited = field(default_factory=Unlimited)
@@ -94,7 +95,7 @@ async def _generated(task: Task, step: Generate, workshop: Workshop) -> list[Ite
     settled = [result.failed if isinstance(result, _Again) else result for result in results]
     again = [result for result in results if isinstance(result, _Again)]
     if again:
-        raise _pause(again, settled)
+        raise _pause(again, settled, workshop.longest_pause_s)
     return settled
 
 
@@ -114,9 +115,10 @@ def _unless_fault(ended: Item | _Again | BaseException) -> Item | _Again:
     return ended
 
 
-def _pause(again: Sequence[_Again], settled: list[Item]) -> Retryable:
-    """When the shard comes back: as late as it was asked to, but before another rung would answer one of its items."""
-    most_s = min((one.left_s for one in again if one.left_s), default=math.inf)
+def _pause(again: Sequence[_Again], settled: list[Item], longest_s: float) -> Retryable:
+    """When the shard comes back: as late as it was asked to, but before another rung would answer one of its items, and
+    while the ledger knows the others."""
+    most_s = min([longest_s, *(one.left_s for one in again if one.left_s)])
     later = [one.error for one in again if isinstance(one.error, Later)]
     if later:
         first = min(later, key=lambda error: error.after)  # as long as the first of them has to wait

@@ -29,6 +29,13 @@ async def test_redis_forgets_in_the_end(redis: "Redis") -> None:
     assert 0 < await redis.ttl(key) <= 60
 
 
+async def test_attempts_are_still_known_after_the_longest_wait(redis: "Redis") -> None:
+    """An hour of Retry-After, which may come in two parts."""
+    await RedisAttempts(redis).begin("acme/j1/0", 7)
+    (key,) = await redis.keys("*")
+    assert await redis.ttl(key) > 5400
+
+
 async def test_a_redis_that_does_not_answer_is_retryable() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

@@ -10,9 +10,11 @@ from contracts.item import Passage
 from contracts.steps import Generate
 from loadtest.scripted_model import Reply
 from services.generate_gpu.adapters.ledger import MemoryLedger
+from services.generate_gpu.domain.breaker import Open, Permit, Unguarded
 from services.generate_gpu.domain.ledger import Entry, Paid
 from services.generate_gpu.handlers import generate
-from shared.errors import Retryable
+from shared.errors import Later, Retryable
+from shared.models import Model
 
 
 async def test_every_item_gets_its_answer_in_the_order_given(bench: Bench) -> None:
@@ -67,6 +69,27 @@ async def test_a_redelivered_shard_calls_the_model_only_for_the_rest(bench: Benc
     assert [one.answer.text for one in done if one.answer] == ["fine", "late", "fine"]
     assert bench.model.calls() == 4
     assert [one.usage.calls for one in done] == [1, 1, 1], "what was paid before counts once"
+
+
+class AskedToWait(Unguarded):
+    """The model has said Retry-After: an hour."""
+
+    def guards(self, model: Model) -> bool:
+        return True
+
+    async def ask(self, model: Model) -> Permit | Open:
+        return Open(3600.0, 0.0, "it answered 429")
+
+
+@pytest.mark.parametrize("called", [True, False])
+async def test_no_shard_stays_away_until_what_it_has_paid_for_is_forgotten(bench: Bench, called: bool) -> None:
+    bench.model.when("question", Reply("busy", status=429, headers={"Retry-After": "3600"}))
+    workshop = bench.workshop if called else dataclasses.replace(bench.workshop, breakers=AskedToWait())
+    workshop = dataclasses.replace(workshop, longest_pause_s=1800)
+    with pytest.raises(Retryable if called else Later) as caught:
+        await generate(shard(item(0), lane="batch"), Generate(model="large"), workshop)
+    assert caught.value.after == 1800
+    assert bench.model.calls() == called
 
 
 async def test_what_was_paid_for_at_one_hop_does_not_answer_another(bench: Bench) -> None:
