@@ -19,6 +19,7 @@ from services.generate_gpu.engines.vllm_host import Host
 from services.generate_gpu.engines.vllm_pulse import Pulse
 from shared.errors import Retryable
 from shared.models import Model
+from shared.settings import SettingsError
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -45,7 +46,7 @@ class Slow(Host):
         super().__init__([Model(name="house", engine="vllm", id="house")], turn)
         self.may = threading.Event()
         self.openings = 0
-        self.fails = False
+        self.error: Exception | None = None
         self.child: list[str] = []
         self.started: list[psutil.Process] = []
 
@@ -57,8 +58,8 @@ class Slow(Host):
             process.wait()
             raise Retryable("its processes are gone")
         assert self.may.wait(10)
-        if self.fails:
-            raise Retryable("no memory")
+        if self.error is not None:
+            raise self.error
         opened.append(Opened())
 
 
@@ -116,19 +117,24 @@ async def test_looking_alone_starts_a_dead_engine_again(host: Slow) -> None:
     assert host.openings == 2
 
 
+@pytest.mark.parametrize(
+    "error", [Retryable("no memory"), SettingsError("models.yaml: no such thing"), TypeError("of vLLM's own")]
+)
 async def test_an_engine_that_does_not_start_again_is_tried_after_a_pause(
-    host: Slow, monkeypatch: pytest.MonkeyPatch
+    host: Slow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     monkeypatch.setattr(vllm_host, "_PAUSE_S", 0.6)
     await died(host)
-    host.fails = True
+    host.error = error
     host.may.set()
     assert not host.ready()
     await until(lambda: host._opening is not None and host._opening.done())
     assert not host.ready()
     await asyncio.sleep(0.2)
     assert host.openings == 2
-    host.fails = False
+    assert str(error) in caplog.text
+    assert ("Traceback" in caplog.text) == isinstance(error, TypeError)
+    host.error = None
     await until(host.ready)
     assert host.openings == 3
 
@@ -149,7 +155,7 @@ async def test_engines_open_one_after_the_other_so_that_each_guard_knows_its_own
 
 
 async def test_who_opens_first_hears_why_it_does_not_start(host: Slow) -> None:
-    host.fails = True
+    host.error = Retryable("no memory")
     host.may.set()
     with pytest.raises(Retryable, match="no memory"):
         await host.start()

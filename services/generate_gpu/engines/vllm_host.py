@@ -20,7 +20,7 @@ from services.generate_gpu.engines.vllm_guard import Guard
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
 from services.generate_gpu.engines.vllm_pulse import Pulse, steps
 from services.generate_gpu.engines.vllm_tools import check_parsers
-from shared.errors import Retryable
+from shared.errors import PenstockError, Retryable
 from shared.models import Model
 from shared.settings import SettingsError
 
@@ -93,15 +93,18 @@ class Host:
         return self._opening
 
     async def _open_anew(self) -> None:
-        if self._engine is not None:
-            log.error("the engine of %s has died; starting another", self.id)
-            await self._shut()
         try:
+            if self._engine is not None:
+                log.error("the engine of %s has died; starting another", self.id)
+                await self._shut()
             async with self._turn:
                 self._engine = await self._guarded()
-        except Retryable as error:
+        except Exception as error:  # whatever it is: the log says so, and the next try is not made at once
             self._not_before = asyncio.get_running_loop().time() + _PAUSE_S
-            log.warning("%s", error)
+            if isinstance(error, PenstockError):
+                log.warning("%s", error)
+            else:
+                log.exception("the engine of %s does not start", self.id)
             raise
         self._once = True
 
