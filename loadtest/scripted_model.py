@@ -33,6 +33,7 @@ class Reply:
     fault: Fault | None = None
     finish_reason: str = "stop"
     delay_s: float = 0.0
+    pause_s: float = 0.0  # in a stream, after each piece
     prompt_tokens: int | None = None  # default: words of the prompt
     cached_tokens: int = 0
     completion_tokens: int | None = None
@@ -237,6 +238,7 @@ async def _stream(request: web.Request, call: Call, reply: Reply) -> web.StreamR
         raw = f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode()
         await response.write(raw[: len(raw) // 2])  # pieces of the wire are not the lines of the stream
         await response.write(raw[len(raw) // 2 :])
+        await asyncio.sleep(reply.pause_s)
     if reply.fault == "half":
         assert request.transport is not None
         request.transport.close()

@@ -13,7 +13,7 @@ from contracts.steps import Generate
 from contracts.task import Task
 from loadtest.scripted_model import ScriptedModel
 from services.generate_gpu.adapters.ledger import MemoryLedger
-from services.generate_gpu.domain.completion import Around, CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.completion import Around, CompletionRequest, Engine, OnBegin, OnDelta, unheard
 from services.generate_gpu.engines.noop import Noop
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.handlers import Workshop, generate
@@ -73,10 +73,12 @@ class Bench:
 class Faulty(Around):
     """Has a fault that one question brings out."""
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         if request.messages[-1].content == "question 0":
             raise TypeError("unforeseen")
-        return await self.engine.complete(request, on_delta)
+        return await self.engine.complete(request, on_delta, on_begin)
 
 
 @asynccontextmanager

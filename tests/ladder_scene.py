@@ -47,6 +47,7 @@ class Scene:
     patience: Patience = field(default_factory=Patience)
     heard: list[TokenDelta] = field(default_factory=list)
     tries: int = 3
+    connections: int = 64
     used: int = 0
 
     async def publish(self, subject: str, payload: bytes) -> None:
@@ -56,7 +57,7 @@ class Scene:
         def endpoint(name: str, server: ScriptedModel, **more: object) -> Model:
             return Model.model_validate(
                 {"name": name, "engine": "openai", "base_url": server.url, "id": name, "timeout": Timeout()}
-                | {"breaker": self.breaker, "patience": self.patience} | more
+                | {"tools": "native", "breaker": self.breaker, "patience": self.patience} | more
             )  # fmt: skip
 
         models = (
@@ -66,8 +67,8 @@ class Scene:
             Model(name="sorry", engine="canned", text=SORRY),
         )
         engines: dict[str, Engine] = {
-            "large": OpenAI(models[0]),
-            "spare": OpenAI(models[1]),
+            "large": OpenAI(models[0], self.connections),
+            "spare": OpenAI(models[1], self.connections),
             "extractive": Extractive(models[2], Encoder(), 1),
             "sorry": Canned(models[3]),
         }

@@ -4,8 +4,9 @@ import asyncio
 import dataclasses
 
 import pytest
-from ladder_scene import DOWN, NOW, SLOW, Scene, batch, item, said
+from ladder_scene import DOWN, NOW, SLOW, Scene, batch, item, said, shard
 
+from contracts.item import Tool
 from loadtest.scripted_model import Reply
 from shared.breakers import key, open_breakers
 from shared.errors import Later, Retryable
@@ -131,6 +132,38 @@ async def test_a_slow_answer_counts_and_is_used_where_nobody_stands_below(scene:
         assert said(await scene.ask(stream=True))[0] == "Fourteen."
     with pytest.raises(Retryable, match=r"the model 'large' is left alone for .* took 0.* s to begin"):
         await scene.ask(stream=True)
+
+
+async def test_who_waits_for_one_of_our_own_connections_does_not_wait_for_the_model(scene: Scene) -> None:
+    scene.breaker = Breaker(slow_s=1, open_s=30)
+    scene.connections = 1
+    scene.large.when(".", Reply("Fourteen.", delay_s=0.3))
+    scene.spare.when(".", "Spare.")
+    done = await scene.run(shard(*(item(n) for n in range(6))))  # 1.8 s in all, one after the other
+    assert [said(one)[1] for one in done] == ["large"] * 6
+    assert (scene.large.aborted, await scene.redis.exists(key("large"))) == (0, 0)
+
+
+async def test_a_model_that_is_slow_once_it_has_its_call_is_given_up_however_long_that_waited(scene: Scene) -> None:
+    scene.breaker = Breaker(slow_s=1, open_s=30)
+    scene.connections = 1
+    scene.large.when(".", *[Reply("Fourteen.", delay_s=0.4)] * 3, Reply(fault="hang"))
+    scene.spare.when(".", "Spare.")
+    done = await scene.run(shard(*(item(n) for n in range(4))))
+    assert sorted(said(one)[1] for one in done) == ["large", "large", "large", "spare"]
+    whys = [one.answer.why for one in done if one.answer is not None and one.answer.why]
+    assert whys == ["the model 'large' said nothing within 1 s"]
+    assert await scene.redis.hget(key("large"), "late") == b"1"
+
+
+async def test_a_call_of_a_tool_is_a_sign_that_the_model_is_at_work(scene: Scene) -> None:
+    scene.breaker = Breaker(slow_s=1, open_s=30)
+    scene.large.when(".", Reply("", tools=[("visits", '{"n": 2}')], finish_reason="tool_calls", pause_s=0.4))
+    scene.spare.when(".", "Spare.")
+    done = await scene.ask(tools=[Tool("visits")])
+    assert done.answer is not None
+    assert (done.answer.model, [call.name for call in done.answer.tool_calls]) == ("large", ["visits"])
+    assert await scene.redis.exists(key("large")) == 0
 
 
 async def test_a_batch_does_not_mind_a_slow_model(scene: Scene) -> None:

@@ -108,6 +108,23 @@ async def test_a_model_that_has_to_call_a_tool_calls_it(models: list[Model], eng
         assert (done.answer.text, done.usage.calls) == ("", 1)
 
 
+@pytest.mark.parametrize("choice", ["", "required", "visits"])
+async def test_readers_never_hear_how_a_call_was_written(plain: Engine, choice: str) -> None:
+    """Tokens are counted as they come; the text of the answer comes once, at the end."""
+    heard: list[tuple[str, int]] = []
+
+    async def keep(text: str, tokens: int = 0, /) -> None:
+        heard.append((text, tokens))
+
+    (done,) = await plain.complete(
+        replace(ASKED, tools=[limited("visits")], tool_choice=choice, schema=CALL, max_tokens=60), keep
+    )
+    assert done.tool_calls
+    assert [text for text, _ in heard] == [""] * (len(heard) - 1) + [done.text]
+    assert sum(tokens for _, tokens in heard) == done.usage.completion_tokens
+    assert len(heard) > 2
+
+
 async def test_any_of_the_tools_will_do_where_one_is_required(plain: Engine) -> None:
     assert isinstance(plain, Vllm)
     tools = [limited("visits"), limited("claims")]

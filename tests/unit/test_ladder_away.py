@@ -4,7 +4,7 @@ import pytest
 
 from contracts.item import Completion, Message
 from services.generate_gpu.domain.breaker import Unguarded
-from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnBegin, OnDelta, unheard
 from services.generate_gpu.domain.ladder import Due, Ladder, Step, ladder
 from services.generate_gpu.engines.canned import Canned
 from shared.errors import Later, Retryable
@@ -20,14 +20,18 @@ class Restarting:
     paid = True
     instant = False
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         raise Away("the engine of house has died; it is started again", after=2.0)
 
     async def close(self) -> None: ...
 
 
 class Broken(Restarting):
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         raise Retryable("the other one does not answer")
 
 

@@ -4,14 +4,17 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from contracts.item import Message, Tool, ToolCall, Usage
 from loadtest.scripted_model import Reply, ScriptedModel
 from services.generate_gpu.domain.completion import CompletionRequest
+from services.generate_gpu.domain.metered import Metered
 from services.generate_gpu.engines.openai import OpenAI
 from services.generate_gpu.engines.openai_errors import fault_in, retry_after
+from services.generate_gpu.engines.openai_wire import Text
 from shared.errors import ItemError, Retryable
 from shared.models import Model, Timeout
 
@@ -117,7 +120,7 @@ async def test_tools_are_passed_on_and_their_calls_come_back(model: ScriptedMode
         ToolCall("visits", {"member": "H-2"}, "call_1"),
     ]
     assert done.finish_reason == "stop"
-    assert "".join(heard) == ""
+    assert heard == ([""] * 4 if stream else [])  # each piece of a call is a sign of life, and none is text
     (offered,) = model.requests[0].body["tools"]
     assert offered == {
         "type": "function",
@@ -310,6 +313,28 @@ async def test_the_wait_for_a_connection_is_not_the_endpoints_time(model: Script
     assert model.most_at_once == 1
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_is_paid_for_once_it_has_its_connection(model: ScriptedModel, stream: bool) -> None:
+    model.when("capital", Reply(fault="hang"))
+    entry = {"name": "large", "engine": "openai", "base_url": model.url, "id": "x"}
+    lost: list[Usage] = []
+    client = Metered(OpenAI(Model.model_validate(entry), connections=1), lost.append)
+
+    async def read(piece: str, tokens: int = 0, /) -> None:
+        """A reader who does not mind."""
+
+    sent = asyncio.create_task(client.complete(ASKED, read if stream else None))
+    await model.until(lambda m: bool(m.requests))
+    queued = asyncio.create_task(client.complete(ASKED, read if stream else None))
+    await asyncio.sleep(0.05)
+    for call, paid in ((queued, 0), (sent, 1)):
+        call.cancel()
+        await asyncio.wait({call})
+        assert len(lost) == paid
+    assert len(model.requests) == 1
+    assert (lost[0].prompt_tokens > 0, lost[0].completion_tokens, lost[0].calls) == (True, 0, 1)
+
+
 async def test_a_call_that_nobody_waits_for_is_closed(model: ScriptedModel) -> None:
     model.when("capital", Reply(fault="hang"))
     call = asyncio.create_task(engine(model, timeout={"read": 30}).complete(ASKED))
@@ -332,3 +357,18 @@ async def test_a_call_that_nobody_waits_for_is_closed(model: ScriptedModel) -> N
 )
 def test_every_form_of_error_body_is_understood(content: bytes, message: str) -> None:
     assert message in fault_in(content).message
+
+
+@pytest.mark.parametrize(
+    ("delta", "at_work"),
+    [
+        (b'{"role": "assistant", "content": ""}', False),
+        (b'{"content": "Paris"}', True),
+        (b'{"refusal": "No."}', True),
+        (b'{"tool_calls": [{"index": 0, "function": {"name": "visits"}}]}', True),
+        (b'{"content": null, "reasoning_content": "They ask for"}', True),
+        (b'{"content": "", "reasoning": "They ask for"}', True),
+    ],
+)
+def test_whatever_a_model_writes_is_a_sign_that_it_is_at_work(delta: bytes, at_work: bool) -> None:
+    assert msgspec.json.decode(delta, type=Text).at_work == at_work

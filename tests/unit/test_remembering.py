@@ -10,7 +10,7 @@ from contracts.item import Completion, Input, Item, Message
 from contracts.steps import Generate
 from contracts.task import Task
 from services.generate_gpu.adapters.ledger import MemoryLedger
-from services.generate_gpu.domain.completion import CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.completion import CompletionRequest, Engine, OnBegin, OnDelta, unheard
 from services.generate_gpu.handlers import Workshop, generate
 from shared.errors import ItemError, Retryable
 from shared.models import Catalogue, Model
@@ -25,7 +25,9 @@ class Plain:
     paid: bool = False
     instant: bool = False
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         if self.may is not None:
             await self.may.wait()
         if self.error is not None:

@@ -1,6 +1,6 @@
 """What an engine gets and gives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -19,10 +19,19 @@ BROKEN_OFF = frozenset(("abort", "error"))
 
 
 class OnDelta(Protocol):
-    """Takes a piece of the text as it is made."""
+    """Takes a piece of the answer as it is made: each is a sign that the model is at work."""
 
     async def __call__(self, text: str, tokens: int = 0, /) -> None:
-        """`tokens` is how many tokens the piece has; 0 where the engine does not say."""
+        """`text` is empty where the piece is none of the text, but of a tool's call, or a thought. `tokens` is how many
+        tokens the piece has; 0 where the engine does not say."""
+
+
+OnBegin = Callable[[], None]
+"""Hears that a call begins. What an engine waits for before that is not the model's time, and costs nothing."""
+
+
+def unheard() -> None:
+    """Nobody asks when a call begins."""
 
 
 class CompletionRequest(Struct, frozen=True):
@@ -66,8 +75,11 @@ class Engine(Protocol):
     def instant(self) -> bool:
         """Whether it answers without waiting for anything, so that nobody needs to watch over it."""
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
-        """One to `n` completions; the first carries the usage of the call. `on_delta` gets the text of the first.
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
+        """One to `n` completions; the first carries the usage of the call. `on_delta` gets the text of the first,
+        `on_begin` is called once, when the model is handed the request.
 
         Raises Retryable where it may go better later, ItemError where it will not.
         """

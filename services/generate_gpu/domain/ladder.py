@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from contracts.item import Completion, Rung
 from services.generate_gpu.domain.breaker import Breakers, Open, Permit, Told
-from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnDelta
+from services.generate_gpu.domain.completion import Away, CompletionRequest, Engine, OnBegin, OnDelta, unheard
 from services.generate_gpu.domain.permits import PassedOver
 from shared.errors import ItemError, Later, Retryable, Unusable
 from shared.models import Model
@@ -144,7 +144,7 @@ class Ladder:
 
 
 class _Timed:
-    """A call with an eye on its first token."""
+    """A call with an eye on its first token, from when it begins."""
 
     def __init__(self, step: Step, on_delta: OnDelta | None, judged: bool, give_up: bool) -> None:
         self._step = step
@@ -157,16 +157,21 @@ class _Timed:
 
     async def run(self, request: CompletionRequest) -> list[Completion] | _Fell:
         try:
-            async with asyncio.timeout(self._limit_s if self._give_up else None) as limit:
+            async with asyncio.timeout(None) as limit:
+
+                def on_begin() -> None:
+                    self._began = time.monotonic()
+                    if self._give_up:
+                        limit.reschedule(asyncio.get_running_loop().time() + self._limit_s)
 
                 async def on_delta(text: str, tokens: int = 0, /) -> None:
-                    if text and self._first_s is None:
+                    if self._first_s is None:
                         self._first_s = time.monotonic() - self._began
                         limit.reschedule(None)
                     if self._inner is not None:
                         await self._inner(text, tokens)
 
-                return await _called(self._step, request, on_delta if self._judged else self._inner)
+                return await _called(self._step, request, on_delta if self._judged else self._inner, on_begin)
         except TimeoutError:
             self._first_s = time.monotonic() - self._began
             name = self._step.model.name
@@ -186,10 +191,12 @@ class _Timed:
                 return Told("ok", judged=False)  # it has answered; the fault is the item's
 
 
-async def _called(step: Step, request: CompletionRequest, on_delta: OnDelta | None) -> list[Completion] | _Fell:
+async def _called(
+    step: Step, request: CompletionRequest, on_delta: OnDelta | None, on_begin: OnBegin = unheard
+) -> list[Completion] | _Fell:
     """An error that another rung may do without is a fall; others are the item's own."""
     try:
-        return await step.engine.complete(request, on_delta)
+        return await step.engine.complete(request, on_delta, on_begin)
     except Away as error:
         return _Fell(step.model.name, error, called=False)
     except Later:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from contracts.item import Completion, Usage
-from services.generate_gpu.domain.completion import Around, CompletionRequest, OnDelta
+from services.generate_gpu.domain.completion import Around, CompletionRequest, OnBegin, OnDelta, unheard
 from services.generate_gpu.domain.limits import prompt_tokens
 from shared.errors import ItemError, Retryable
 from shared.text import count_tokens
@@ -17,14 +17,17 @@ class Metered(Around):
 
     lost: Callable[[Usage], None]
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         """See `Engine`."""
-        heard = _Heard(on_delta)
+        heard = _Heard(on_delta, on_begin)
         try:
-            return await self.engine.complete(request, heard.take if on_delta is not None else None)
+            return await self.engine.complete(request, heard.take if on_delta is not None else None, heard.begin)
         except (ItemError, Retryable, asyncio.CancelledError) as error:
             usage = error.usage if isinstance(error, ItemError | Retryable) else None
-            if usage is None and self.engine.paid and (heard.pieces or isinstance(error, asyncio.CancelledError)):
+            broken_off = heard.pieces or (heard.begun and isinstance(error, asyncio.CancelledError))
+            if usage is None and self.engine.paid and broken_off:
                 usage = heard.usage(request)
             if usage is not None:
                 self.lost(usage)
@@ -36,8 +39,14 @@ class _Heard:
     """What a call has said before it was broken off."""
 
     on_delta: OnDelta | None
+    on_begin: OnBegin
+    begun: bool = False
     pieces: list[str] = field(default_factory=list)
     tokens: int = 0
+
+    def begin(self) -> None:
+        self.begun = True
+        self.on_begin()
 
     async def take(self, text: str, tokens: int = 0, /) -> None:
         self.pieces.append(text)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from contracts.item import Completion
-from services.generate_gpu.domain.completion import Around, CompletionRequest, Keeping, OnDelta
+from services.generate_gpu.domain.completion import Around, CompletionRequest, Keeping, OnBegin, OnDelta, unheard
 from services.generate_gpu.domain.ladder import Ladder
 from services.generate_gpu.domain.load import Load
 
@@ -13,9 +13,11 @@ class _Remembering(Around):
     load: Load
     prefix: str
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         """See `Engine`."""
-        found = await self.engine.complete(request, on_delta)
+        found = await self.engine.complete(request, on_delta, on_begin)
         self.load.holds(self.prefix)
         return found
 

@@ -1,7 +1,7 @@
 """A text that was written beforehand: the last rung of a ladder. It says that a person should look at the question."""
 
 from contracts.item import Completion, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
+from services.generate_gpu.domain.completion import CompletionRequest, OnBegin, OnDelta, unheard
 from shared.errors import ItemError
 from shared.models import Model
 
@@ -15,10 +15,13 @@ class Canned:
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         """See `Engine`. Raises ItemError where a schema or several samples are asked for, or work would go on."""
         if not request.final or request.schema is not None or request.n != 1:
             raise ItemError("upstream", f"the model {self._model.name!r} has one text, which is no use here")
+        on_begin()
         if on_delta is not None:
             await on_delta(self._model.text)
         answer = Completion(self._model.text, self._model.name, mode="degraded", escalate=True, usage=Usage(calls=1))

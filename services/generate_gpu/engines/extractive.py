@@ -9,7 +9,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from contracts.item import Completion, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
+from services.generate_gpu.domain.completion import CompletionRequest, OnBegin, OnDelta, unheard
 from services.generate_gpu.domain.lead import lead
 from services.generate_gpu.domain.reader import Encoder, deltas, read_all
 from shared.errors import ItemError
@@ -20,6 +20,7 @@ _AT_ONCE = 8  # questions a thread reads in one go: more would keep a person wai
 
 class _Waiting(NamedTuple):
     request: CompletionRequest
+    on_begin: OnBegin
     answer: "asyncio.Future[Completion]"
 
 
@@ -38,12 +39,14 @@ class Extractive:
         self._batches: deque[_Waiting] = deque()
         self._readers: set[asyncio.Task[None]] = set()
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         """See `Engine`; the text comes sentence by sentence. Raises ItemError where a schema is asked for."""
         if request.schema is not None:
             reason = f"the model {self._model.name!r} quotes passages and cannot fill a schema: name another model"
             raise ItemError("upstream", reason)
-        completion = replace(await self._read(request), model=self._model.name)
+        completion = replace(await self._read(request, on_begin), model=self._model.name)
         if on_delta is not None:
             for piece in deltas(completion):
                 await on_delta(piece)
@@ -52,10 +55,11 @@ class Extractive:
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _read(self, request: CompletionRequest) -> Completion:
+    async def _read(self, request: CompletionRequest, on_begin: OnBegin) -> Completion:
         if not request.question.strip() and (start := lead(request.passages, self._model.name)) is not None:
+            on_begin()
             return start
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(request, on_begin, asyncio.get_running_loop().create_future())
         (self._batches if request.batch else self._people).append(waiting)
         if self._free:
             self._free -= 1
@@ -68,6 +72,8 @@ class Extractive:
         """One thread's work: as long as somebody waits, read for the next few."""
         try:
             while some := self._next():
+                for one in some:
+                    one.on_begin()
                 asked = [(one.request.question, one.request.passages) for one in some]
                 reading = asyncio.get_running_loop().run_in_executor(self._threads, read_all, asked, self._encoder)
                 await asyncio.wait({reading})

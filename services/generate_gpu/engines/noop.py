@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from contracts.item import Completion, Usage
-from services.generate_gpu.domain.completion import CompletionRequest, OnDelta
+from services.generate_gpu.domain.completion import CompletionRequest, OnBegin, OnDelta, unheard
 from shared.models import Model
 
 
@@ -16,7 +16,10 @@ class Noop:
     def __init__(self, model: Model) -> None:
         self._name = model.name
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
+        on_begin()
         if on_delta is not None:
             await on_delta(request.question)
         answer = Completion(text=request.question, model=self._name)

@@ -17,7 +17,15 @@ import msgspec
 from msgspec.structs import replace
 
 from contracts.item import Completion, TokenLogprob, Usage
-from services.generate_gpu.domain.completion import BROKEN_OFF, CompletionRequest, OnDelta, costing, refuses
+from services.generate_gpu.domain.completion import (
+    BROKEN_OFF,
+    CompletionRequest,
+    OnBegin,
+    OnDelta,
+    costing,
+    refuses,
+    unheard,
+)
 from services.generate_gpu.engines.openai_errors import Endpoint
 from services.generate_gpu.engines.openai_wire import (
     Call,
@@ -77,12 +85,15 @@ class OpenAI:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
         """See `Engine`; streams where `on_delta` is given."""
         if self._lacks_key:
             raise Unusable(f"{self._endpoint.name}: the variable {self._model.api_key_env} is not set")
         try:
             async with self._connection(request), asyncio.timeout(self._model.timeout.total):
+                on_begin()
                 return await (self._whole(request) if on_delta is None else self._streamed(request, on_delta))
         except (TimeoutError, httpx.TimeoutException):
             raise Retryable(f"{self._endpoint.name} did not answer in time") from None
@@ -128,7 +139,8 @@ class OpenAI:
                     text.append(choice.delta.text)
                     calls += choice.delta.tool_calls or ()
                     logprobs += choice.logprobs.tokens if choice.logprobs is not None else ()
-                    await on_delta(choice.delta.text)
+                    if choice.delta.at_work:
+                        await on_delta(choice.delta.text)
         if ending is None:
             raise Retryable(f"{self._endpoint.name} sent half an answer")
         said = Completion("".join(text), self._model.name, tool_calls=joined(calls), logprobs=logprobs)

@@ -71,6 +71,13 @@ class Text(Struct, frozen=True):
     content: str | None = None
     refusal: str | None = None
     tool_calls: list[Call] | None = None
+    reasoning_content: object = None  # thoughts, which are no part of the answer …
+    reasoning: object = None  # … as other servers call them
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the model has said anything; a first piece may only say who speaks."""
+        return bool(self.text or self.tool_calls or self.reasoning_content or self.reasoning)
 
     @property
     def calls(self) -> list[ToolCall]:

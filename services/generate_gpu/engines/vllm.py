@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from contracts.item import Completion, Tool, ToolCall
-from services.generate_gpu.domain.completion import BROKEN_OFF, CompletionRequest, OnDelta, costing, refuses
+from services.generate_gpu.domain.completion import (
+    BROKEN_OFF,
+    CompletionRequest,
+    OnBegin,
+    OnDelta,
+    costing,
+    refuses,
+    unheard,
+)
 from services.generate_gpu.domain.tools import as_openai
 from services.generate_gpu.engines.vllm_adapters import fingerprint
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
@@ -39,10 +47,20 @@ class Vllm:
         self._host = host
         self._adapter = fingerprint(Path(model.adapter)) if model.adapter else ""
 
-    async def complete(self, request: CompletionRequest, on_delta: OnDelta | None = None) -> list[Completion]:
-        """See `Engine`; streams where `on_delta` is given."""
+    async def complete(
+        self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
+    ) -> list[Completion]:
+        """See `Engine`; streams where `on_delta` is given. What a model writes that may call tools is not known to be
+        text before its end: then all of it comes at once."""
+        mixed = bool(_offered(request))
         async with self._watched(request):
-            return await self._completions(await self._heard(request, on_delta), request)
+            read = await self._reader(request)
+            heard = await self._heard(request, _wordless(on_delta) if mixed else on_delta, on_begin)
+            with costing(heard.usage):
+                found = self._completions(heard, read)
+        if on_delta is not None and mixed:
+            await on_delta(found[0].text)
+        return found
 
     async def warm(self, request: CompletionRequest) -> None:
         """See `Keeping`. One token is made: an engine makes none without having computed the prompt."""
@@ -98,7 +116,7 @@ class Vllm:
     def _name(self) -> str:
         return f"the model {self._model.name!r}"
 
-    async def _heard(self, request: CompletionRequest, on_delta: OnDelta | None) -> Heard:
+    async def _heard(self, request: CompletionRequest, on_delta: OnDelta | None, on_begin: OnBegin = unheard) -> Heard:
         prompt = await self._prompt(request)
         room = self._model.context - len(prompt)
         if room < 1:
@@ -107,6 +125,7 @@ class Vllm:
         parameters = _parameters(request, min(request.max_tokens, room), stream=on_delta is not None)
         heard = Heard(prompt=len(prompt))
         async with aclosing(await self._outputs(prompt, parameters, request)) as outputs:
+            on_begin()
             async for output in self._host.pulse.waited(outputs):
                 heard.add(output)
                 if on_delta is not None:
@@ -139,13 +158,11 @@ class Vllm:
         number = int(self._adapter[:7], 16) + 1
         return LoRARequest(f"{self._model.name}-{self._adapter}", number, self._model.adapter)
 
-    async def _completions(self, heard: Heard, request: CompletionRequest) -> list[Completion]:
+    def _completions(self, heard: Heard, read: Reader) -> list[Completion]:
         samples = [sample for _, sample in sorted(heard.samples.items())]
         told = [sample for sample in samples if sample.text.strip()]
         if not told:
-            with costing(heard.usage):
-                raise ItemError("upstream", f"{self._name} gave no text in {heard.usage.completion_tokens} tokens")
-        read = await self._reader(request)
+            raise ItemError("upstream", f"{self._name} gave no text in {heard.usage.completion_tokens} tokens")
         found = [self._completion(sample, *read(sample.text)) for sample in told]
         return [replace(found[0], usage=heard.usage, timing=heard.timing), *found[1:]]
 
@@ -164,6 +181,17 @@ class Vllm:
             tool_calls=calls,
             logprobs=sample.logprobs,
         )
+
+
+def _wordless(on_delta: OnDelta | None) -> OnDelta | None:
+    """Tells that the model is at work, and its tokens, but not what it writes."""
+    if on_delta is None:
+        return None
+
+    async def told(text: str, tokens: int = 0, /) -> None:
+        await on_delta("", tokens)
+
+    return told
 
 
 def _parameters(request: CompletionRequest, max_tokens: int, *, stream: bool) -> "SamplingParams":
