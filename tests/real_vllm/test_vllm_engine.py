@@ -350,6 +350,38 @@ def test_an_adapter_without_weights_is_named(folder: Path, models: list[Model]) 
         open_vllm([broken])
 
 
+def renamed(adapter: Path) -> None:
+    """Weights of names that no layer has."""
+    from safetensors.torch import load_file, save_file
+
+    file = adapter / "adapter_model.safetensors"
+    save_file({name.replace("lora_A", "lora_C"): weight for name, weight in load_file(file).items()}, file)
+
+
+def of_another_rank(adapter: Path) -> None:
+    about = adapter / "adapter_config.json"
+    about.write_text(about.read_text(encoding="utf-8").replace('"r": 16', '"r": 8'), encoding="utf-8")
+
+
+@pytest.mark.parametrize("broken", [renamed, of_another_rank])
+async def test_an_adapter_that_would_end_the_engine_for_all_ends_the_start_by_its_name(
+    models: list[Model], tmp_path: Path, broken: Callable[[Path], None]
+) -> None:
+    from loadtest.tiny_model import write_adapter
+
+    place = tmp_path / "bad"
+    write_adapter(place, rank=16)
+    broken(place)
+    bad = models[1].model_copy(update={"name": "bad", "adapter": str(place)})
+    engine = open_vllm([models[0], bad])["plain"]
+    assert isinstance(engine, Vllm)
+    try:
+        with pytest.raises(SettingsError, match=rf"models\.yaml: model 'bad': vLLM cannot load the adapter {place}: "):
+            await engine.start()
+    finally:
+        await engine.close()
+
+
 def test_a_setting_that_vllm_does_not_know_is_named(models: list[Model]) -> None:
     broken = models[0].model_copy(update={"settings": {"no_such_thing": 1}})
     with pytest.raises(SettingsError, match=r"model 'plain': settings\.no_such_thing: vLLM has no such argument"):

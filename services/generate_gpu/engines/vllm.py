@@ -7,7 +7,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -23,7 +22,7 @@ from services.generate_gpu.domain.completion import (
     unheard,
 )
 from services.generate_gpu.domain.tools import as_openai
-from services.generate_gpu.engines.vllm_adapters import fingerprint
+from services.generate_gpu.engines.vllm_adapters import named
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
 from services.generate_gpu.engines.vllm_host import Host
 from services.generate_gpu.engines.vllm_tools import Reader, forced, forced_reader, reader, untouched
@@ -45,7 +44,7 @@ class Vllm:
     def __init__(self, model: Model, host: Host) -> None:
         self._model = model
         self._host = host
-        self._adapter = fingerprint(Path(model.adapter)) if model.adapter else ""
+        self._adapter = host.adapters.get(model.name, "")
 
     async def complete(
         self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
@@ -150,13 +149,7 @@ class Vllm:
         return outputs
 
     def _lora(self) -> "LoRARequest | None":
-        """Named after its weights: vLLM keys its blocks by the name, so a reload never finds stale ones."""
-        if not self._adapter:
-            return None
-        from vllm.lora.request import LoRARequest
-
-        number = int(self._adapter[:7], 16) + 1
-        return LoRARequest(f"{self._model.name}-{self._adapter}", number, self._model.adapter)
+        return named(self._model, self._adapter) if self._adapter else None
 
     def _completions(self, heard: Heard, read: Reader) -> list[Completion]:
         samples = [sample for _, sample in sorted(heard.samples.items())]

@@ -2,10 +2,15 @@
 
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.models import Model
 from shared.settings import SettingsError
+
+if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
 
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM can make room for (its MaxLoRARanks, 0.32)."""
@@ -28,6 +33,14 @@ def fingerprint(folder: Path) -> str:
     except OSError as error:
         raise SettingsError(f"models.yaml: adapter {folder}: {error.strerror}: {Path(error.filename).name}") from None
     return digest.hexdigest()
+
+
+def named(model: Model, weights: str) -> "LoRARequest":
+    """A model's adapter under a name with the hash of its weights: vLLM keys its blocks by the name, so a reload never
+    finds stale ones."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(f"{model.name}-{weights}", int(weights[:7], 16) + 1, model.adapter)
 
 
 def room_for(folders: list[Path]) -> int:

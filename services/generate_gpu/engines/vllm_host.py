@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from contracts.item import Message
 from services.generate_gpu.domain.completion import Away
-from services.generate_gpu.engines.vllm_adapters import room_for
+from services.generate_gpu.engines.vllm_adapters import fingerprint, named, room_for
 from services.generate_gpu.engines.vllm_guard import Guard
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
 from services.generate_gpu.engines.vllm_pulse import Pulse, steps
@@ -43,6 +43,7 @@ class Host:
         """`turn`: shared by hosts of one process, which open one after the other; a guard takes all processes for its
         engine's that come while that opens."""
         self.id = models[0].id
+        self.adapters = {model.name: fingerprint(Path(model.adapter)) for model in models if model.adapter}
         self.pulse = Pulse(max(model.timeout.read for model in models))  # of the engine that is open
         self._models = models
         self._turn = turn or asyncio.Lock()
@@ -119,6 +120,7 @@ class Host:
                 guard.watch()
             opening.result()
             await self._answers(opened[0])
+            await self._adapted(opened[0])
         except (asyncio.CancelledError, Exception):  # whatever it is: a guard is a process, and an engine several
             await _ended(opening, opened, guard)
             raise
@@ -134,6 +136,21 @@ class Host:
                 await engine.get_supported_tasks()
         except TimeoutError:
             raise Retryable(f"the engine of {self.id} does not answer; {_LESS}") from None
+
+    async def _adapted(self, engine: "AsyncLLM") -> None:
+        """Have its adapters loaded: at a call an engine dies of one that it cannot load, for all its models. Raises
+        SettingsError."""
+        for model in self._models:
+            if not model.adapter:
+                continue
+            try:
+                async with asyncio.timeout(self.pulse.silence_s):
+                    await engine.add_lora(named(model, self.adapters[model.name]))
+            except TimeoutError:
+                raise Retryable(f"the engine of {self.id} has not loaded {model.adapter} in time; {_LESS}") from None
+            except Exception as error:  # vLLM has no class of its own for this
+                reason = f"vLLM cannot load the adapter {model.adapter}: {' '.join(str(error).split())[:_SHOWN]}"
+                raise SettingsError(f"models.yaml: model {model.name!r}: {reason}") from error
 
     async def _watched(self, guard: Guard) -> None:
         """Ends an engine that hangs; it is found dead then, like any other."""
