@@ -38,6 +38,17 @@ async def test_an_endpoint_that_gives_one_sample_at_a_time_is_asked_for_the_rest
     assert done.usage.calls == 4
 
 
+async def test_a_call_that_is_broken_off_is_charged_for_all_that_it_sent(bench: Bench) -> None:
+    bench.model.when("question", Reply(fault="hang"))
+    described = "Visits that are left. " * 100
+    tool = Tool("visits", described)
+    running = asyncio.create_task(bench.run(shard(item(0)), tools=[tool], schema={"description": described}))
+    await bench.model.until(lambda model: model.calls() == 1)
+    bench.cancelled["j1"] = "not needed any more"
+    (done,) = await running
+    assert 1000 < done.usage.prompt_tokens < 2000
+
+
 async def test_samples_that_came_before_a_fault_are_kept(bench: Bench) -> None:
     bench.model.one_at_a_time = True
     bench.model.when("question", "a", "b", Reply("busy", status=500), "d")

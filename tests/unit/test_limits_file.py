@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from contracts.item import Message
+from contracts.item import Message, Tool
 from services.generate_gpu.domain.completion import CompletionRequest
 from services.generate_gpu.domain.limits import Ask, Over, Shard, most, over
 from shared.limits import Allowance, Limits, Scope, load_limits
@@ -81,6 +82,19 @@ def test_the_most_that_a_call_may_use_counts_every_sample() -> None:
     three, _ = most(CompletionRequest([Message("user", "how long must it be")], max_tokens=100, n=3), model)
     assert three - tokens == 200
     assert nano == (tokens - 100) * 1_000 + 100 * 10_000
+
+
+def test_what_is_sent_beside_the_messages_counts_too() -> None:
+    plain = CompletionRequest([Message("user", "how long must it be")], max_tokens=100)
+    model = Model(name="m", engine="openai", base_url="http://here", id="m")
+    tools = replace(plain, tools=[Tool("visits", "Visits that are left. " * 100)])
+    schema = replace(plain, schema={"description": "Visits that are left. " * 100})
+    for request in (tools, schema):
+        more = most(request, model)[0] - most(plain, model)[0]
+        assert 500 < more < 1000
+    for other in ({"structured": "json_object"}, {"engine": "vllm"}):
+        unsent = Model.model_validate(model.model_dump() | other)
+        assert most(schema, unsent) == most(plain, unsent), "such a model is sent no schema"
 
 
 def test_a_spent_budget_names_its_month_and_its_reset() -> None:

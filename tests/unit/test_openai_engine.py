@@ -177,6 +177,12 @@ async def test_usage_is_counted_here_where_the_endpoint_does_not_say(model: Scri
     assert whole.usage.completion_tokens >= 1
 
 
+async def test_tools_are_part_of_the_prompt_that_is_counted_here(model: ScriptedModel) -> None:
+    model.when("capital", Reply("Paris.", fault="no-usage"))
+    (whole,) = await engine(model).complete(replace(ASKED, tools=[Tool("visits", "Visits that are left. " * 100)]))
+    assert 500 < whole.usage.prompt_tokens < 1000
+
+
 async def test_a_stream_without_the_closing_line_is_whole_when_it_says_how_it_ended(model: ScriptedModel) -> None:
     model.when("capital", Reply("Paris.", fault="no-done"))
     assert (await streamed(engine(model), ASKED))[0] == "Paris."
@@ -318,7 +324,8 @@ async def test_a_call_is_paid_for_once_it_has_its_connection(model: ScriptedMode
     model.when("capital", Reply(fault="hang"))
     entry = {"name": "large", "engine": "openai", "base_url": model.url, "id": "x"}
     lost: list[Usage] = []
-    client = Metered(OpenAI(Model.model_validate(entry), connections=1), lost.append)
+    served = Model.model_validate(entry)
+    client = Metered(OpenAI(served, connections=1), lost.append, served)
 
     async def read(piece: str, tokens: int = 0, /) -> None:
         """A reader who does not mind."""

@@ -48,7 +48,7 @@ async def read(text: str, tokens: int = 0, /) -> None:
 @pytest.mark.parametrize("on_delta", [None, read])
 async def test_an_answer_of_blanks_is_counted_with_what_the_engine_says(on_delta: OnDelta | None) -> None:
     lost: list[Usage] = []
-    engine = Metered(Blank(MODEL, Host([MODEL])), lost.append)
+    engine = Metered(Blank(MODEL, Host([MODEL])), lost.append, MODEL)
     with pytest.raises(ItemError, match="the model 'house' gave no text in 5 tokens"):
         await engine.complete(CompletionRequest([Message("user", "?")]), on_delta)
     assert lost == [Usage(40, 32, 5, calls=1)]
@@ -88,7 +88,7 @@ class Unreadable(Calling):
 async def test_an_answer_that_cannot_be_read_has_cost_all_the_same() -> None:
     lost: list[Usage] = []
     with pytest.raises(ItemError, match="does not fit"):
-        await Metered(Unreadable(MODEL, Host([MODEL])), lost.append).complete(CALLING)
+        await Metered(Unreadable(MODEL, Host([MODEL])), lost.append, MODEL).complete(CALLING)
     assert lost == [Usage(40, 32, 5, calls=1)]
 
 

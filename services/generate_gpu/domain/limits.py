@@ -1,15 +1,18 @@
 """Limits and budgets around the calls of a shard: what is asked for, what is granted, and how a refusal reads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from math import ceil
 from typing import Literal, Protocol
 
+import msgspec
 from msgspec import Struct
 
 from contracts.item import Usage
 from services.generate_gpu.domain.completion import CompletionRequest
+from services.generate_gpu.domain.tools import as_openai
 from shared.errors import ItemError
 from shared.limits import Scope
 from shared.models import Model
@@ -95,15 +98,28 @@ class Limiter(Protocol):
 def most(request: CompletionRequest, model: Model) -> tuple[int, int]:
     """The most that a call may use, in tokens and nano dollars: its prompt by our own tokenizer with a margin, and all
     tokens that it may write."""
-    prompt = ceil(prompt_tokens(request) * _MARGIN)
+    prompt = ceil(prompt_tokens(request, model) * _MARGIN)
     usage = Usage(prompt_tokens=prompt, completion_tokens=request.n * request.max_tokens)
     return usage.prompt_tokens + usage.completion_tokens, nano_dollars(model.cost(usage))
 
 
-def prompt_tokens(request: CompletionRequest) -> int:
-    """A prompt's tokens as our own tokenizer counts them."""
+def prompt_tokens(request: CompletionRequest, model: Model) -> int:
+    """A prompt's tokens as our own tokenizer counts them, with the tools and the schema that go with it."""
     counts = count_tokens([message.said for message in request.messages])
-    return sum(counts) + _PER_MESSAGE * len(request.messages)
+    return sum(counts) + _PER_MESSAGE * len(request.messages) + sum(map(_counted, _beside(request, model)))
+
+
+def _beside(request: CompletionRequest, model: Model) -> Iterator[bytes]:
+    if request.tools:
+        yield msgspec.json.encode(as_openai(request.tools))
+    if request.schema is not None and model.engine == "openai" and model.structured == "json_schema":
+        yield msgspec.json.encode(request.schema)
+
+
+@lru_cache(32)
+def _counted(given: bytes) -> int:
+    """All items of a job have the same."""
+    return count_tokens([given.decode()])[0]
 
 
 def spent(n: int, usage: Usage) -> Spent:

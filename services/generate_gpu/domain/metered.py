@@ -8,6 +8,7 @@ from contracts.item import Completion, Usage
 from services.generate_gpu.domain.completion import Around, CompletionRequest, OnBegin, OnDelta, unheard
 from services.generate_gpu.domain.limits import prompt_tokens
 from shared.errors import ItemError, Retryable
+from shared.models import Model
 from shared.text import count_tokens
 
 
@@ -16,6 +17,7 @@ class Metered(Around):
     """`lost` hears what a call has used that brought nothing."""
 
     lost: Callable[[Usage], None]
+    model: Model
 
     async def complete(
         self, request: CompletionRequest, on_delta: OnDelta | None = None, on_begin: OnBegin = unheard
@@ -28,7 +30,7 @@ class Metered(Around):
             usage = error.usage if isinstance(error, ItemError | Retryable) else None
             broken_off = heard.pieces or (heard.begun and isinstance(error, asyncio.CancelledError))
             if usage is None and self.engine.paid and broken_off:
-                usage = heard.usage(request)
+                usage = heard.usage(request, self.model)
             if usage is not None:
                 self.lost(usage)
             raise
@@ -54,7 +56,7 @@ class _Heard:
         if self.on_delta is not None:
             await self.on_delta(text, tokens)
 
-    def usage(self, request: CompletionRequest) -> Usage:
+    def usage(self, request: CompletionRequest, model: Model) -> Usage:
         """Of a call that never said: its prompt and what it had streamed, counted by ourselves where it does not."""
         written = self.tokens or sum(count_tokens(["".join(self.pieces)])) if self.pieces else 0
-        return Usage(prompt_tokens(request), 0, written, calls=1)
+        return Usage(prompt_tokens(request, model), 0, written, calls=1)

@@ -165,7 +165,7 @@ class Purchase:
             cost = wasted.get(name, Usage()) + _priced(step.model, usage)
             self.paid = replace(self.paid, wasted={**wasted, name: cost})
 
-        return Metered(step.engine, lose)
+        return Metered(step.engine, lose, step.model)
 
     def _timed(self, found: list[Completion]) -> list[Completion]:
         """When the first piece came, where only the stream knows."""

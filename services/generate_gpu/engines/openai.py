@@ -26,6 +26,7 @@ from services.generate_gpu.domain.completion import (
     refuses,
     unheard,
 )
+from services.generate_gpu.domain.limits import prompt_tokens
 from services.generate_gpu.engines.openai_errors import Endpoint
 from services.generate_gpu.engines.openai_wire import (
     Call,
@@ -189,6 +190,5 @@ class OpenAI:
     def _usage(self, texts: Sequence[str], request: CompletionRequest, used: Tokens | None) -> Usage:
         """Of one call; counted by ourselves where the endpoint says nothing."""
         if used is None:
-            prompt = sum(count_tokens([message.said for message in request.messages]))
-            return Usage(prompt, 0, sum(count_tokens(list(texts))), calls=1)
+            return Usage(prompt_tokens(request, self._model), 0, sum(count_tokens(list(texts))), calls=1)
         return Usage(used.prompt_tokens, used.cached_tokens, used.completion_tokens, calls=1)
