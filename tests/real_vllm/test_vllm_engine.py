@@ -141,6 +141,13 @@ async def test_the_same_seed_says_the_same(plain: Engine) -> None:
     assert texts[0] == texts[1] != texts[2]
 
 
+async def test_each_sample_of_a_call_has_the_seed_behind_that_of_the_one_before(plain: Engine) -> None:
+    """So `Purchase` gives a sample that is drawn again a seed behind all of them."""
+    found = await plain.complete(asked(temperature=1.0, n=3, seed=7))
+    texts = [(await one(plain, asked(temperature=1.0, seed=seed))).text for seed in (7, 8, 9)]
+    assert [completion.text for completion in found] == texts
+
+
 async def test_a_stop_word_ends_the_text(plain: Engine) -> None:
     request = asked(max_tokens=30, temperature=1.0, seed=5)
     whole = (await one(plain, request)).text
