@@ -20,7 +20,7 @@ from services.generate_gpu.domain.completion import Away, CompletionRequest, Eng
 from services.generate_gpu.domain.salt import salt
 from services.generate_gpu.engines.vllm import Vllm
 from services.generate_gpu.engines.vllm_host import Host
-from shared.errors import ItemError, Retryable
+from shared.errors import ItemError, Retryable, Unusable
 from shared.models import Model, Timeout
 from shared.settings import SettingsError
 
@@ -371,7 +371,7 @@ def of_another_rank(adapter: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [renamed, of_another_rank])
-async def test_an_adapter_that_would_end_the_engine_for_all_ends_the_start_by_its_name(
+async def test_an_adapter_that_cannot_be_loaded_does_not_end_the_engine_of_the_others(
     models: list[Model], tmp_path: Path, broken: Callable[[Path], None]
 ) -> None:
     from loadtest.tiny_model import write_adapter
@@ -380,13 +380,23 @@ async def test_an_adapter_that_would_end_the_engine_for_all_ends_the_start_by_it
     write_adapter(place, rank=16)
     broken(place)
     bad = models[1].model_copy(update={"name": "bad", "adapter": str(place)})
-    engine = open_vllm([models[0], bad])["plain"]
-    assert isinstance(engine, Vllm)
+    engines = open_vllm([models[0], bad])
+    plain = engines["plain"]
+    assert isinstance(plain, Vllm)
     try:
-        with pytest.raises(SettingsError, match=rf"models\.yaml: model 'bad': vLLM cannot load the adapter {place}: "):
-            await engine.start()
+        going_on = asyncio.create_task(one(plain, asked(max_tokens=300)))
+        async with asyncio.timeout(120):
+            while unfinished(plain) == 0:  # noqa: ASYNC110 - a new engine takes seconds
+                await asyncio.sleep(0.1)
+        for _ in range(2):
+            calls = [one(engines["bad"], asked()) for _ in range(3)]
+            for failed in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(failed, Unusable)
+                assert f"the model 'bad': vLLM cannot load {place}: " in str(failed)
+        assert (await going_on).text
+        assert (await one(plain, asked())).usage.cached_tokens > 0, "it is the same engine"
     finally:
-        await engine.close()
+        await plain.close()
 
 
 def test_a_setting_that_vllm_does_not_know_is_named(models: list[Model]) -> None:

@@ -22,7 +22,6 @@ from services.generate_gpu.domain.completion import (
     unheard,
 )
 from services.generate_gpu.domain.tools import as_openai
-from services.generate_gpu.engines.vllm_adapters import named
 from services.generate_gpu.engines.vllm_heard import Heard, Sample
 from services.generate_gpu.engines.vllm_host import Host
 from services.generate_gpu.engines.vllm_tools import Reader, forced, forced_reader, reader, untouched
@@ -31,7 +30,6 @@ from shared.models import Model
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
-    from vllm.lora.request import LoRARequest
     from vllm.tokenizers import TokenizerLike
 
 
@@ -141,15 +139,13 @@ class Vllm:
     async def _outputs(
         self, prompt: list[int], parameters: "SamplingParams", request: CompletionRequest
     ) -> "AsyncGenerator[RequestOutput, None]":
+        lora = await self._host.adapter(self._model)
         engine = await self._host.engine()
         given: Any = {"prompt_token_ids": prompt, "cache_salt": f"{request.salt}{self._adapter}" or None}
         outputs: AsyncGenerator[RequestOutput, None] = engine.generate(
-            given, parameters, uuid.uuid4().hex, lora_request=self._lora(), priority=1 if request.batch else 0
+            given, parameters, uuid.uuid4().hex, lora_request=lora, priority=1 if request.batch else 0
         )
         return outputs
-
-    def _lora(self) -> "LoRARequest | None":
-        return named(self._model, self._adapter) if self._adapter else None
 
     def _completions(self, heard: Heard, read: Reader) -> list[Completion]:
         samples = [sample for _, sample in sorted(heard.samples.items())]

@@ -20,11 +20,12 @@ from services.generate_gpu.engines.vllm_guard import Guard
 from services.generate_gpu.engines.vllm_prompt import prompt_tokens
 from services.generate_gpu.engines.vllm_pulse import Pulse, steps
 from services.generate_gpu.engines.vllm_tools import check_parsers
-from shared.errors import PenstockError, Retryable
+from shared.errors import PenstockError, Retryable, Unusable
 from shared.models import Model
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 log = logging.getLogger("penstock.generate.vllm")
@@ -45,6 +46,8 @@ class Host:
         self.id = models[0].id
         self.adapters = {model.name: fingerprint(Path(model.adapter)) for model in models if model.adapter}
         self.pulse = Pulse(max(model.timeout.read for model in models))  # of the engine that is open
+        self._loaded = dict[str, str]()  # adapters of the engine that is open: empty, or why it could not load them
+        self._loading = asyncio.Lock()  # the second to ask for a broken one would hear that it is there
         self._models = models
         self._turn = turn or asyncio.Lock()
         self._engine: AsyncLLM | None = None
@@ -120,11 +123,10 @@ class Host:
                 guard.watch()
             opening.result()
             await self._answers(opened[0])
-            await self._adapted(opened[0])
         except (asyncio.CancelledError, Exception):  # whatever it is: a guard is a process, and an engine several
             await _ended(opening, opened, guard)
             raise
-        self._guard, self.pulse = guard, pulse
+        self._guard, self.pulse, self._loaded = guard, pulse, {}
         self._watching = asyncio.create_task(self._watched(guard))
         atexit.register(self._end)
         return opened.pop()
@@ -136,21 +138,6 @@ class Host:
                 await engine.get_supported_tasks()
         except TimeoutError:
             raise Retryable(f"the engine of {self.id} does not answer; {_LESS}") from None
-
-    async def _adapted(self, engine: "AsyncLLM") -> None:
-        """Have its adapters loaded: at a call an engine dies of one that it cannot load, for all its models. Raises
-        SettingsError."""
-        for model in self._models:
-            if not model.adapter:
-                continue
-            try:
-                async with asyncio.timeout(self.pulse.silence_s):
-                    await engine.add_lora(named(model, self.adapters[model.name]))
-            except TimeoutError:
-                raise Retryable(f"the engine of {self.id} has not loaded {model.adapter} in time; {_LESS}") from None
-            except Exception as error:  # vLLM has no class of its own for this
-                reason = f"vLLM cannot load the adapter {model.adapter}: {' '.join(str(error).split())[:_SHOWN]}"
-                raise SettingsError(f"models.yaml: model {model.name!r}: {reason}") from error
 
     async def _watched(self, guard: Guard) -> None:
         """Ends an engine that hangs; it is found dead then, like any other."""
@@ -171,6 +158,20 @@ class Host:
         tokenizer = (await self.engine()).get_tokenizer()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._tokenizing, prompt_tokens, tokenizer, messages, tools)
+
+    async def adapter(self, model: Model) -> "LoRARequest | None":
+        """What a call of this model says of its adapter, which is loaded by then: of one that cannot be, an engine dies
+        at the call, for all its models. Raises Unusable, also when asked again: vLLM thinks that it has it then."""
+        if model.name not in self.adapters:
+            return None
+        request = named(model, self.adapters[model.name])
+        engine, loaded = await self.engine(), self._loaded
+        async with self._loading:
+            if request.lora_name not in loaded:
+                loaded[request.lora_name] = await _loaded_into(engine, request)
+        if reason := loaded[request.lora_name]:
+            raise Unusable(f"the model {model.name!r}: vLLM cannot load {model.adapter}: {reason}")
+        return request
 
     async def close(self) -> None:
         self._closed = True
@@ -220,6 +221,17 @@ class Host:
         guard, self._guard = self._guard, None
         if guard is not None:
             await asyncio.to_thread(guard.close)
+
+
+async def _loaded_into(engine: "AsyncLLM", adapter: "LoRARequest") -> str:
+    """Why it could not be, or nothing."""
+    try:
+        await engine.add_lora(adapter)
+    except Exception as error:  # vLLM has no class of its own for this
+        if engine.errored:
+            raise
+        return " ".join(str(error).split())[:_SHOWN]
+    return ""
 
 
 def _hush(engine: "AsyncLLM") -> None:
