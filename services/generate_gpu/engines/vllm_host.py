@@ -46,8 +46,7 @@ class Host:
         self.id = models[0].id
         self.adapters = {model.name: fingerprint(Path(model.adapter)) for model in models if model.adapter}
         self.pulse = Pulse(max(model.timeout.read for model in models))  # of the engine that is open
-        self._loaded = dict[str, str]()  # adapters of the engine that is open: empty, or why it could not load them
-        self._loading = asyncio.Lock()  # the second to ask for a broken one would hear that it is there
+        self._loads = dict[str, asyncio.Task[str]]()  # of adapters into the engine that is open
         self._models = models
         self._turn = turn or asyncio.Lock()
         self._engine: AsyncLLM | None = None
@@ -126,7 +125,7 @@ class Host:
         except (asyncio.CancelledError, Exception):  # whatever it is: a guard is a process, and an engine several
             await _ended(opening, opened, guard)
             raise
-        self._guard, self.pulse, self._loaded = guard, pulse, {}
+        self._guard, self.pulse, self._loads = guard, pulse, {}
         self._watching = asyncio.create_task(self._watched(guard))
         atexit.register(self._end)
         return opened.pop()
@@ -161,15 +160,18 @@ class Host:
 
     async def adapter(self, model: Model) -> "LoRARequest | None":
         """What a call of this model says of its adapter, which is loaded by then: of one that cannot be, an engine dies
-        at the call, for all its models. Raises Unusable, also when asked again: vLLM thinks that it has it then."""
+        at the call, for all its models.
+
+        It is loaded once for all who wait for it, and one who gives up does not end that: asked again for one that it
+        could not load, vLLM says that it is there. Raises Unusable, and Retryable where the engine dies.
+        """
         if model.name not in self.adapters:
             return None
         request = named(model, self.adapters[model.name])
-        engine, loaded = await self.engine(), self._loaded
-        async with self._loading:
-            if request.lora_name not in loaded:
-                loaded[request.lora_name] = await _loaded_into(engine, request)
-        if reason := loaded[request.lora_name]:
+        engine = await self.engine()
+        if model.name not in self._loads:
+            self._loads[model.name] = asyncio.create_task(_loaded_into(engine, request))
+        if reason := await asyncio.shield(self._loads[model.name]):
             raise Unusable(f"the model {model.name!r}: vLLM cannot load {model.adapter}: {reason}")
         return request
 
@@ -227,9 +229,9 @@ async def _loaded_into(engine: "AsyncLLM", adapter: "LoRARequest") -> str:
     """Why it could not be, or nothing."""
     try:
         await engine.add_lora(adapter)
-    except Exception as error:  # vLLM has no class of its own for this
+    except Exception as error:  # noqa: BLE001 - vLLM has no class of its own for this
         if engine.errored:
-            raise
+            raise Retryable(f"the engine has died while it loaded {adapter.lora_path}; it is started again") from None
         return " ".join(str(error).split())[:_SHOWN]
     return ""
 
