@@ -34,7 +34,7 @@ class Timeout(_Entry):
     """Seconds. `read` is the longest silence between two pieces of an answer (of an engine in this process: between two
     of its steps, while anybody waits), `total` bounds a whole call."""
 
-    connect: float = Field(default=5.0, gt=0)
+    connect: float = Field(default=4.0, gt=0)  # as the breaker's `slow_s`, which counts from when a request is sent
     read: float = Field(default=60.0, gt=0)
     total: float = Field(default=300.0, gt=0)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -340,6 +341,20 @@ async def test_a_call_is_paid_for_once_it_has_its_connection(model: ScriptedMode
         assert len(lost) == paid
     assert len(model.requests) == 1
     assert (lost[0].prompt_tokens > 0, lost[0].completion_tokens, lost[0].calls) == (True, 0, 1)
+
+
+async def test_a_call_that_was_never_sent_costs_nothing() -> None:
+    """The endpoint takes no connection: its queue of them has one place, which is taken."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.create_connection(full.getsockname()):
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        served = Model.model_validate({"name": "large", "engine": "openai", "base_url": url, "id": "x"})
+        lost: list[Usage] = []
+        call = asyncio.create_task(Metered(OpenAI(served), lost.append, served).complete(ASKED))
+        await asyncio.sleep(0.3)
+        call.cancel()
+        await asyncio.wait({call})
+    assert call.cancelled()
+    assert lost == []
 
 
 async def test_a_call_that_nobody_waits_for_is_closed(model: ScriptedModel) -> None:

@@ -49,6 +49,7 @@ T = TypeVar("T")
 
 _LARGEST_REPLY = 16 << 20  # bytes
 _DONE = b"[DONE]"
+_SENT = "http11.send_request_body.complete"  # httpcore's name for the moment from which an endpoint may be at work
 
 
 @cache
@@ -94,8 +95,9 @@ class OpenAI:
             raise Unusable(f"{self._endpoint.name}: the variable {self._model.api_key_env} is not set")
         try:
             async with self._connection(request), asyncio.timeout(self._model.timeout.total):
-                on_begin()
-                return await (self._whole(request) if on_delta is None else self._streamed(request, on_delta))
+                if on_delta is None:
+                    return await self._whole(request, on_begin)
+                return await self._streamed(request, on_delta, on_begin)
         except (TimeoutError, httpx.TimeoutException):
             raise Retryable(f"{self._endpoint.name} did not answer in time") from None
         except httpx.HTTPError as error:
@@ -106,8 +108,8 @@ class OpenAI:
         async with self._batches if request.batch else nullcontext(), self._free:
             yield
 
-    async def _whole(self, request: CompletionRequest) -> list[Completion]:
-        async with self._posted(request, stream=False) as response:
+    async def _whole(self, request: CompletionRequest, on_begin: OnBegin) -> list[Completion]:
+        async with self._posted(request, on_begin, stream=False) as response:
             reply = self._decoded(b"".join([piece async for piece in self._pieces(response)]), Reply)
         if not reply.choices:
             raise Retryable(f"{self._endpoint.name} sent no choices")
@@ -119,14 +121,14 @@ class OpenAI:
             found = [self._completion(one, ending, request) for one, ending in said]
         return [replace(found[0], usage=usage), *found[1:]]
 
-    async def _streamed(self, request: CompletionRequest, on_delta: OnDelta) -> list[Completion]:
+    async def _streamed(self, request: CompletionRequest, on_delta: OnDelta, on_begin: OnBegin) -> list[Completion]:
         text: list[str] = []
         calls: list[Call] = []
         logprobs: list[TokenLogprob] = []
         ending: Finish | None = None
         reasons: list[str | None] = []
         usage: Tokens | None = None
-        async with self._posted(request, stream=True) as response:
+        async with self._posted(request, on_begin, stream=True) as response:
             async for event in lines(self._pieces(response)):
                 if event == _DONE:
                     break
@@ -151,9 +153,17 @@ class OpenAI:
             return [replace(self._completion(said, ending, request), usage=cost)]
 
     @asynccontextmanager
-    async def _posted(self, request: CompletionRequest, *, stream: bool) -> AsyncIterator[httpx.Response]:
+    async def _posted(
+        self, request: CompletionRequest, on_begin: OnBegin, *, stream: bool
+    ) -> AsyncIterator[httpx.Response]:
+        async def trace(event: str, _: Mapping[str, object]) -> None:
+            if event == _SENT:
+                on_begin()
+
         url = f"{self._model.base_url}/chat/completions"
-        async with self._client.stream("POST", url, json=body(request, self._model, stream=stream)) as response:
+        async with self._client.stream(
+            "POST", url, json=body(request, self._model, stream=stream), extensions={"trace": trace}
+        ) as response:
             if response.status_code != httpx.codes.OK:
                 content = b"".join([piece async for piece in self._pieces(response)])
                 raise self._endpoint.error(response.status_code, response.headers, content)
