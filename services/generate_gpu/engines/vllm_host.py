@@ -191,8 +191,7 @@ class Host:
         try:
             opened.append(AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments()), stat_loggers=[steps(pulse)]))
         except ValueError as error:
-            reason = " ".join(str(error).split())[:_SHOWN]
-            raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {reason}") from None
+            raise SettingsError(f"models.yaml: the engine of {self.id} refuses its settings: {_line(error)}") from None
         except (RuntimeError, OSError, MemoryError) as error:
             raise Retryable(f"the engine of {self.id} does not start: {error}; {_LESS}") from error
 
@@ -232,8 +231,13 @@ async def _loaded_into(engine: "AsyncLLM", adapter: "LoRARequest") -> str:
     except Exception as error:  # noqa: BLE001 - vLLM has no class of its own for this
         if engine.errored:
             raise Retryable(f"the engine has died while it loaded {adapter.lora_path}; it is started again") from None
-        return " ".join(str(error).split())[:_SHOWN]
+        return _line(error)
     return ""
+
+
+def _line(error: Exception) -> str:
+    """What vLLM says, as one line that people read."""
+    return " ".join(str(error).split())[:_SHOWN]
 
 
 def _hush(engine: "AsyncLLM") -> None:

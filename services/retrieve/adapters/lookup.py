@@ -86,13 +86,14 @@ class Lookup:
                 done.append(item)
                 continue
             under = replace(item.keep, found=found_of(item.passages))
+            is_current = under.version == version
             if look.old is not None and look.old.under.found == under.found:
-                if under.version == version:
+                if is_current:
                     await self.answers.keep(task.tenant, [msgspec.structs.replace(look.old, under=under)])
                 done.append(await self._answered(task, item, look.old, "checked"))
             else:
                 self.note("answer", "miss" if look.old is None else "changed")
-                done.append(replace(item, keep=under if under.version == version else None))
+                done.append(replace(item, keep=under if is_current else None))
         return done
 
     async def _like(self, task: Task, item: Item, under: Keep, old: Kept | None) -> Look:

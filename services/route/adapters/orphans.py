@@ -14,7 +14,7 @@ _AT_ONCE = 32
 _NO_MESSAGE = (10043, 10057)  # error codes of JetStream
 
 
-async def move(bus: Bus, orphans: Orphans, after: int = 0) -> int:
+async def move(bus: Bus, orphans: Orphans, after: int) -> int:
     """How many tasks were moved: those behind this place in the stream.
 
     One is looked for after the other, and many are written at once: that takes longer.
